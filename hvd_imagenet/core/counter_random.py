@@ -14,7 +14,8 @@ _MASK = (1 << 64) - 1
 def _finalise(state: np.ndarray) -> np.ndarray:
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+    mixed: np.ndarray = state ^ (state >> np.uint64(31))
+    return mixed
 
 
 def _as_uint64(key: "int | np.ndarray") -> np.ndarray:
@@ -84,4 +85,5 @@ def normal(seed: int, *counters: "int | np.ndarray") -> np.ndarray:
         True
     """
     radius = np.sqrt(-2.0 * np.log1p(-uniform(seed, *counters, 0)))
-    return radius * np.cos(2.0 * np.pi * uniform(seed, *counters, 1))
+    draws: np.ndarray = radius * np.cos(2.0 * np.pi * uniform(seed, *counters, 1))
+    return draws
