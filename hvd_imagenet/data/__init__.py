@@ -1,0 +1,1 @@
+"""Image folders in, numpy arrays out: listing, cropping, decoding, and the embedded data sets. No framework."""

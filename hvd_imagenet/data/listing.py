@@ -1,0 +1,180 @@
+"""The images of a folder in ImageNet's layout, in an order that does not depend on the file system."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hvd_imagenet.errors import UserError
+
+IMAGE_ENDINGS = (b".jpeg", b".jpg", b".png")
+_LAYOUT = "wanted: train/CLASS/*.JPEG and val/CLASS/*.JPEG"
+_REMEDY = "make one with: hvd-imagenet make-dataset DIR --source digits"
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """Images and their labels.
+
+    Attributes:
+        root: the folder that the paths are relative to.
+        classes: names of the classes; a label is an index into it.
+        paths: bytes array (N,), `CLASS/FILE` as the file system has it. (An array of bytes, because a list of
+            ImageNet's 1.28 million strings takes three times the memory in every process.)
+        labels: int64 (N,).
+
+    Example:
+        >>> listing = Listing(Path("/d"), ("cat", "dog"), np.array([b"cat/1.JPEG", b"dog/1.JPEG"]), np.array([0, 1]))
+        >>> len(listing), listing.path(1)
+        (2, '/d/dog/1.JPEG')
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    paths: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.paths)
+
+    def path(self, image: int) -> str:
+        """The full path of one image."""
+        return os.path.join(self.root, os.fsdecode(self.paths[image]))
+
+
+def list_images(folder: Path, classes: Sequence[str] | None = None) -> Listing:
+    """Lists CLASS/*.JPEG (or jpg, png, in any case), sorted by class, then by file name.
+
+    Hidden files and folders, and files with other endings, are passed over.
+
+    Args:
+        folder: holds one folder a class.
+        classes: the names that labels refer to, as those of the training images; the folders' names, sorted, if None.
+
+    Returns:
+        The listing.
+
+    Raises:
+        UserError: no folder, no classes in it, a class without images, or a class that `classes` lacks.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     for file in ("b/2.JPEG", "b/10.jpg", "a/x.png", "a/notes.txt"):
+        ...         (Path(name) / file).parent.mkdir(exist_ok=True)
+        ...         (Path(name) / file).touch()
+        ...     listing = list_images(Path(name))
+        >>> listing.classes, listing.paths.tolist(), listing.labels.tolist()
+        (('a', 'b'), [b'a/x.png', b'b/10.jpg', b'b/2.JPEG'], [0, 1, 1])
+    """
+    found = _class_folders(folder)
+    names = tuple(found if classes is None else classes)
+    label_of = {name: label for label, name in enumerate(names)}
+    unknown = [name for name in found if name not in label_of]
+    if unknown:
+        raise UserError(
+            f"{folder}: class {_few(unknown)} is not among the {len(names)} training classes; "
+            "remove it here, or add its training images"
+        )
+    paths: list[bytes] = []
+    labels: list[np.ndarray] = []
+    for name in sorted(found, key=label_of.__getitem__):
+        files = _image_files(folder / name)
+        paths.extend(files)
+        labels.append(np.full(len(files), label_of[name], dtype=np.int64))
+    return Listing(folder, names, np.array(paths), np.concatenate(labels))
+
+
+def list_dataset(data: Path) -> tuple[Listing, Listing]:
+    """Lists the training and the validation images of a data folder.
+
+    Args:
+        data: holds train/CLASS/*.JPEG and val/CLASS/*.JPEG.
+
+    Returns:
+        Training listing, validation listing; both with the training classes.
+
+    Raises:
+        UserError: a folder that is missing or empty, or a class in val that train lacks.
+
+    Example:
+        >>> list_dataset(Path("/nowhere"))
+        Traceback (most recent call last):
+        ...
+        hvd_imagenet.errors.UserError: data folder /nowhere: no such folder; make one with: \
+hvd-imagenet make-dataset DIR --source digits
+    """
+    if not data.exists():
+        raise UserError(f"data folder {data}: no such folder; {_REMEDY}")
+    if not data.is_dir():
+        raise UserError(f"data folder {data}: is not a folder; {_LAYOUT}")
+    with os.scandir(data) as entries:
+        if not any(entries):
+            raise UserError(f"data folder {data}: is empty; {_LAYOUT}; {_REMEDY}")
+    for split in ("train", "val"):
+        if not (data / split).is_dir():
+            raise UserError(f"data folder {data}: has no folder {split!r}; {_LAYOUT}")
+    train = list_images(data / "train")
+    return train, list_images(data / "val", train.classes)
+
+
+def fingerprint(listing: Listing) -> str:
+    """What a checkpoint stores to notice that it is resumed on other data.
+
+    Args:
+        listing: of training images.
+
+    Returns:
+        sha256 over the relative paths and the labels, in order, in hexadecimal; the root is not part of it.
+
+    Example:
+        >>> one = Listing(Path("/a"), ("c",), np.array([b"c/1.JPEG"]), np.array([0]))
+        >>> other = Listing(Path("/b"), ("c",), np.array([b"c/1.JPEG"]), np.array([0]))
+        >>> fingerprint(one) == fingerprint(other), len(fingerprint(one))
+        (True, 64)
+    """
+    digest = hashlib.sha256()
+    for path in listing.paths.tolist():
+        digest.update(path + b"\0")
+    digest.update(listing.labels.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _class_folders(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            found = sorted(entry.name for entry in visible if entry.is_dir())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); {_LAYOUT}") from error
+    if not found:
+        loose = sum(os.fsencode(entry.name).lower().endswith(IMAGE_ENDINGS) for entry in visible)
+        what = f"has {loose} images but no class folders; sort them into one folder a class" if loose else "is empty"
+        raise UserError(f"{folder}: {what}; {_LAYOUT}")
+    return found
+
+
+def _image_files(folder: Path) -> list[bytes]:
+    """`CLASS/FILE` of the images in one class folder, sorted."""
+    prefix = os.fsencode(folder.name) + b"/"
+    try:
+        with os.scandir(os.fsencode(folder)) as entries:
+            files = sorted(
+                prefix + entry.name
+                for entry in entries
+                if entry.name.lower().endswith(IMAGE_ENDINGS) and entry.name[:1] != b"." and entry.is_file()
+            )
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); mend its permissions") from error
+    if not files:
+        endings = ", ".join(os.fsdecode(ending) for ending in IMAGE_ENDINGS)
+        raise UserError(f"{folder}: class {folder.name!r} has no images ({endings}); add some or remove the folder")
+    return files
+
+
+def _few(names: Sequence[str]) -> str:
+    return repr(names[0]) + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
