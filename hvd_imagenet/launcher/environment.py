@@ -5,6 +5,7 @@ once, or pinning a GPU before a framework is imported.
 """
 
 import os
+import sys
 import time
 from typing import NamedTuple
 
@@ -24,10 +25,13 @@ _LAUNCHERS = (
     _Names("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     _Names("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),
     _Names("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
-    # A batch script has SLURM_PROCID=0 too, so srun is recognised by its step: SLURM_NTASKS is the job's, not the step's.
+    # A batch script has SLURM_PROCID=0 too, so srun is known by its step; SLURM_NTASKS is the job's, not the step's.
     _Names("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ""),
     _Names("PMIX_RANK", "", "", ""),
 )
+
+# mpirun gives its processes a pseudo-terminal whatever it writes to itself, so `launch` tells them.
+TERMINAL_VARIABLE = "HVD_IMAGENET_TERMINAL"
 
 # Longer than a launcher needs to end the job once the spokesman has left (Open MPI: under a second).
 _WAIT_FOR_SPOKESMAN_S = 10.0
@@ -111,6 +115,23 @@ def launched_local_size() -> int | None:
     """
     names = _launcher()
     return None if names is None else _number(names.local_size)
+
+
+def output_is_terminal() -> bool:
+    """Whether what this process prints ends on a terminal, so that a progress bar may overwrite its line.
+
+    Returns:
+        In a job, what `launch` found for its own output, and False under other launchers; else that of this process.
+
+    Example:
+        >>> os.environ["OMPI_COMM_WORLD_RANK"] = "0"
+        >>> output_is_terminal()
+        False
+        >>> del os.environ["OMPI_COMM_WORLD_RANK"]
+    """
+    if launched_rank() is None:
+        return sys.stdout.isatty()
+    return os.environ.get(TERMINAL_VARIABLE) == "1"
 
 
 def elect_spokesman(rank: int) -> None:

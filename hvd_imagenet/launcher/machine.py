@@ -1,0 +1,92 @@
+"""How many cores and GPUs the processes of this machine may use."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+_CPU_FOLDER = Path("/sys/devices/system/cpu")
+
+
+class Machine(NamedTuple):
+    """What the processes on this machine share.
+
+    Args:
+        cores: physical cores that this process may run on.
+        gpus: NVIDIA GPUs that this process sees.
+        whole: whether the process may run on every core of the machine; only then can mpirun bind processes to
+            cores, since it counts from the first core of the machine and disregards the mask that it was started with.
+    """
+
+    cores: int
+    gpus: int
+    whole: bool
+
+
+def physical_cores(processors: set[int], folder: Path = _CPU_FOLDER) -> int:
+    """The number of cores behind some logical processors; the hardware threads of one core count once.
+
+    Args:
+        processors: numbers of logical processors.
+        folder: where the kernel describes them.
+
+    Returns:
+        At least 1 for a set that is not empty.
+
+    Example:
+        >>> physical_cores({0, 1, 2}, folder=Path("/nonexistent"))
+        3
+    """
+    cores = set()
+    for processor in processors:
+        siblings = folder / f"cpu{processor}" / "topology" / "thread_siblings_list"
+        cores.add(siblings.read_text().strip() if siblings.is_file() else str(processor))
+    return len(cores)
+
+
+def visible_gpus(listing: str, chosen: str | None) -> int:
+    r"""The number of GPUs that a program started now would see.
+
+    Args:
+        listing: what `nvidia-smi -L` prints.
+        chosen: the value of CUDA_VISIBLE_DEVICES, None if unset.
+
+    Returns:
+        0 or more.
+
+    Example:
+        >>> visible_gpus("GPU 0: A\nGPU 1: B\n  MIG 1g.10gb\n", chosen=None)
+        2
+        >>> visible_gpus("GPU 0: A\nGPU 1: B\n", chosen="1")
+        1
+    """
+    present = sum(line.startswith("GPU ") for line in listing.splitlines())
+    if chosen is None:
+        return present
+    return min(present, len([device for device in chosen.split(",") if device.strip() not in ("", "-1")]))
+
+
+def this_machine() -> Machine:
+    """Asks the kernel for the cores, and nvidia-smi, where there is one, for the GPUs.
+
+    Returns:
+        What this process may use, not what the machine has.
+
+    Example:
+        >>> this_machine().cores >= 1
+        True
+    """
+    allowed = os.sched_getaffinity(0)
+    listing = ""
+    nvidia_smi = shutil.which("nvidia-smi")
+    if nvidia_smi is not None:
+        answer = subprocess.run(
+            [nvidia_smi, "-L"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        listing = answer.stdout if answer.returncode == 0 else ""
+    return Machine(
+        cores=physical_cores(allowed),
+        gpus=visible_gpus(listing, os.environ.get("CUDA_VISIBLE_DEVICES")),
+        whole=len(allowed) == os.cpu_count(),
+    )

