@@ -1,0 +1,125 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hvd_imagenet.launcher.environment import TERMINAL_VARIABLE
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = [sys.executable, "-m", "hvd_imagenet", "launch"]
+TIMEOUT_S = 60
+PRINT_RANK = "from hvd_imagenet.launcher.environment import *; print(launched_rank(), launched_size(), flush=True)"
+# Rank 0 leaves with an error while the others are still at work.
+RANK_0_FAILS = """
+import sys, time
+from hvd_imagenet.launcher.environment import launched_rank
+if launched_rank() == 0:
+    sys.exit(CODE)
+time.sleep(50)
+print("rank 1 was not ended")
+"""
+
+
+def environment():
+    """The variables of a user's shell, even where these tests run in a job themselves."""
+    launchers = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "HOROVOD_", "SLURM_", "OMP_", TERMINAL_VARIABLE)
+    return {name: value for name, value in os.environ.items() if not name.startswith(launchers)}
+
+
+def launch(*words, stdin=""):
+    return subprocess.run(
+        [*LAUNCH, *words], cwd=ROOT, env=environment(), input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+
+
+def test_two_ranks():
+    done = launch("-np", "2", "--", sys.executable, "-c", PRINT_RANK)
+    assert (done.returncode, sorted(done.stdout.splitlines()), done.stderr) == (0, ["0 2", "1 2"], "")
+
+
+def test_oversubscription_is_one_warning():
+    cores = len(os.sched_getaffinity(0))
+    done = launch("-np", str(cores + 1), "--", sys.executable, "-c", PRINT_RANK)
+    assert done.returncode == 0
+    assert sorted(done.stdout.splitlines()) == sorted(f"{rank} {cores + 1}" for rank in range(cores + 1))
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"warning: {cores + 1} processes share ")
+
+
+@pytest.mark.parametrize("code", [2, 7])
+def test_a_rank_s_exit_code_comes_back_without_a_notice(code):
+    done = launch("-np", "2", "--", sys.executable, "-c", RANK_0_FAILS.replace("CODE", str(code)))
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+def test_a_mistake_that_all_ranks_make_is_told_once():
+    done = launch("-np", "2", "--", "launch-nothing")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: launch: launch-nothing: neither a program on PATH")
+    done = launch("-np", "2", "--", sys.executable, "-m", "hvd_imagenet", "nonesuch")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith("error: ")
+
+
+def test_standard_input_is_left_to_the_script_that_calls():
+    script = f"{' '.join(LAUNCH)} -np 2 -- true; cat"
+    done = subprocess.run(
+        ["sh", "-c", script],
+        cwd=ROOT,
+        env=environment(),
+        input="rest",
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert done.stdout == "rest"
+
+
+def test_dry_run_is_one_line_that_a_shell_runs():
+    done = launch("-np", "2", "--dry-run", "--", sys.executable, "-c", PRINT_RANK)
+    assert len(done.stdout.splitlines()) == 1
+    again = subprocess.run(
+        done.stdout, shell=True, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert sorted(again.stdout.splitlines()) == ["0 2", "1 2"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
+)
+def test_a_signal_to_launch_leaves_no_process_behind(number, code):
+    command = [*LAUNCH, "-np", "2", "--", sys.executable, "-c", f"{PRINT_RANK}; import time; time.sleep(50)"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
+        assert job.stdout is not None
+        for _ in range(2):
+            job.stdout.readline()
+        started = psutil.Process(job.pid).children(recursive=True)
+        assert len(started) == 3  # mpirun and two ranks
+        job.send_signal(number)
+        assert job.wait(TIMEOUT_S) == code
+        _, alive = psutil.wait_procs(started, timeout=20)
+        for process in alive:
+            process.kill()
+        assert alive == []
+
+
+def test_launch_starts_within_a_second_of_mpirun():
+    words = [sys.executable, "-c", "import os, sys; os.write(1, b'x')"]
+    mpirun = launch("-np", "2", "--dry-run", "--", *words).stdout
+
+    def seconds(command, **options):
+        started = time.monotonic()
+        subprocess.run(
+            command, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, check=True,
+            timeout=TIMEOUT_S, **options,
+        )  # fmt: skip
+        return time.monotonic() - started
+
+    bare = min(seconds(mpirun, shell=True) for _ in range(3))
+    assert min(seconds([*LAUNCH, "-np", "2", "--", *words]) for _ in range(3)) - bare < 1.0

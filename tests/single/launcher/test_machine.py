@@ -1,0 +1,31 @@
+import pytest
+
+from hvd_imagenet.launcher.machine import physical_cores, visible_gpus
+
+TWO_GPUS = "GPU 0: NVIDIA H200 (UUID: GPU-1)\n  MIG 1g.18gb Device 0: (UUID: MIG-1)\nGPU 1: NVIDIA H200 (UUID: GPU-2)\n"
+
+
+def test_hardware_threads_of_a_core_count_once(tmp_path):
+    for processor, siblings in {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}.items():
+        topology = tmp_path / f"cpu{processor}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(siblings + "\n")
+    assert physical_cores({0, 1, 2, 3}, tmp_path) == 2
+    assert physical_cores({0, 2}, tmp_path) == 1
+    assert physical_cores({0, 1}, tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    ("listing", "chosen", "expected"),
+    [
+        (TWO_GPUS, None, 2),
+        (TWO_GPUS, "0", 1),
+        (TWO_GPUS, "1,0", 2),
+        (TWO_GPUS, "", 0),
+        (TWO_GPUS, "-1", 0),
+        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n", None, 0),
+        ("", "0", 0),
+    ],
+)
+def test_gpus_are_those_that_a_program_would_see(listing, chosen, expected):
+    assert visible_gpus(listing, chosen) == expected

