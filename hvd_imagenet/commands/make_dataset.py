@@ -1,6 +1,7 @@
 """`hvd-imagenet make-dataset`: writes a small image data set in ImageNet's layout."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -56,5 +57,5 @@ def run(arguments: argparse.Namespace) -> int:
             counts = write_dataset(folder, options, progress)
         print(f"Wrote {counts['train']} training and {counts['val']} validation images to {folder}.")
     recipe = "--recipe digits " if arguments.source == "digits" else ""
-    print(f"Next: hvd-imagenet train {recipe}--data {folder}")
+    print(f"Next: hvd-imagenet train {recipe}--data {shlex.quote(str(folder))}")
     return 0

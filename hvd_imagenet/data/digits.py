@@ -50,8 +50,8 @@ def validation_mask(labels: np.ndarray) -> np.ndarray:
         bool (N,), True where the image is for validation.
 
     Example:
-        >>> validation_mask(np.array([0] * 10 + [1] * 5)).sum()
-        np.int64(3)
+        >>> int(validation_mask(np.array([0] * 10 + [1] * 5)).sum())
+        3
     """
     shuffled_within_class = np.lexsort((uniform(_SPLIT_SEED, np.arange(len(labels))), labels))
     mask = np.zeros(len(labels), dtype=bool)

@@ -30,9 +30,11 @@ def test_digits(tmp_path, capsys):
 
 
 def test_shapes(tmp_path, capsys):
-    folder = tmp_path / "shapes"
+    folder = tmp_path / "my shapes"
     assert _make(folder, *SMALL) == 0
-    assert "Wrote 40 training and 10 validation images" in capsys.readouterr().out
+    assert capsys.readouterr().out == (
+        f"Wrote 40 training and 10 validation images to {folder}.\nNext: hvd-imagenet train --data '{folder}'\n"
+    )
     train, val = list_dataset(folder)
     assert (len(train), len(val), len(train.classes)) == (40, 10, 4)
     wanted = dict(shape_files(ShapesOptions(images=40, classes=4, size=16, seed=3)))
@@ -41,7 +43,7 @@ def test_shapes(tmp_path, capsys):
         "options": {"source": "shapes", "images": 40, "classes": 4, "size": 16, "seed": 3},
         "images": {"train": 40, "val": 10},
     }
-    assert [entry.name for entry in tmp_path.iterdir()] == ["shapes"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["my shapes"]
 
 
 def test_second_call_says_so_and_changes_nothing(tmp_path, capsys):
