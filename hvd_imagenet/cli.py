@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from hvd_imagenet import __version__
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.launcher.environment import quiet_unless_spokesman
+from hvd_imagenet.launcher.environment import elect_spokesman, quiet_unless_spokesman
 
 # name → what `--help` says of it; the module is hvd_imagenet.commands.NAME, with `-` as `_`.
 COMMANDS = {
@@ -82,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser(chosen).parse_args(words)
         return int(arguments.run(arguments))
     except UserError as error:
+        elect_spokesman(error.spokesman)
         quiet_unless_spokesman()
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2

@@ -1,4 +1,4 @@
-"""The one exception that stands for a user's mistake."""
+"""The exceptions that stand for a user's mistake."""
 
 
 class UserError(Exception):
@@ -12,3 +12,23 @@ class UserError(Exception):
         ...
         hvd_imagenet.errors.UserError: --data /nowhere: no such folder; make one with: hvd-imagenet make-dataset
     """
+
+    spokesman = 0
+    """The rank that tells the user, where all ranks meet the same mistake."""
+
+
+class AgreedError(UserError):
+    """A mistake that one rank met and all ranks have heard of; that rank tells the user.
+
+    Args:
+        message: the line to show.
+        spokesman: the lowest rank that met the mistake.
+
+    Example:
+        >>> AgreedError("disk full on node7", spokesman=12).spokesman
+        12
+    """
+
+    def __init__(self, message: str, spokesman: int) -> None:
+        super().__init__(message)
+        self.spokesman = spokesman

@@ -1,0 +1,158 @@
+"""The run folder: everything that is written of a run, by rank 0 alone.
+
+`config.yaml` (the options, readable with `train -c`), `iterations.csv`, `metrics.csv`, `summary.json`, TensorBoard
+events and checkpoints. `report` needs nothing else.
+"""
+
+import csv
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+from tensorboardX import SummaryWriter
+
+from hvd_imagenet.errors import UserError
+
+ITERATION_COLUMNS = ("iteration", "epoch", "lr", "loss")
+EPOCH_COLUMNS = (
+    "epoch",
+    "iteration",
+    "lr",
+    "train_loss",
+    "train_error",
+    "val_loss",
+    "val_error",
+    "val_error_top5",
+    "images_per_second",
+)
+SUMMARY = "summary.json"
+_FLUSH_SECONDS = 1.0
+
+
+def new_run_folder(parent: Path, recipe_name: str) -> Path:
+    """Makes a folder for a new run, named after the recipe and the time.
+
+    Args:
+        parent: holds the runs; made if missing.
+        recipe_name: of the run.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        UserError: it cannot be made.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     first, second = new_run_folder(Path(parent), "digits"), new_run_folder(Path(parent), "digits")
+        >>> first != second, first.name.startswith("digits-")
+        (True, True)
+    """
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for attempt in range(100):
+        folder = parent / (f"{recipe_name}-{stamp}" + (f"-{attempt}" if attempt else ""))
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"run folder {folder}: cannot be made ({error.strerror}); choose one with --out") from error
+        return folder
+    raise UserError(f"run folder {folder}: a hundred runs started this second; choose one with --out")
+
+
+class _Table:
+    """A CSV file that is cut back to its first rows when it is opened, and flushed once a second."""
+
+    def __init__(self, path: Path, columns: Sequence[str], kept_rows: int) -> None:
+        rows: list[dict[str, str]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))[:kept_rows]
+        self._file: TextIO = path.open("w", newline="")
+        self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore", lineterminator="\n")
+        self._writer.writeheader()
+        self._writer.writerows(rows)
+        self._file.flush()
+        self._flushed_at_s = time.monotonic()
+        self.rows = rows
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        self._writer.writerow(row)
+        if time.monotonic() - self._flushed_at_s >= _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        self._file.flush()
+        self._flushed_at_s = time.monotonic()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class RunFolder:
+    """Writes the files of one run.
+
+    Args:
+        path: the run's folder, which exists.
+        config: the options, plain data.
+        iterations: rows of iterations.csv to keep: the iterations done in the checkpoint resumed from.
+        epochs: rows of metrics.csv to keep.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any], iterations: int = 0, epochs: int = 0) -> None:
+        self.path = path
+        (path / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        self._iterations = _Table(path / "iterations.csv", ITERATION_COLUMNS, iterations)
+        self._epochs = _Table(path / "metrics.csv", EPOCH_COLUMNS, epochs)
+        self.validation_errors = [float(row["val_error"]) for row in self._epochs.rows]
+        self._events = SummaryWriter(str(path), purge_step=iterations or None)
+
+    def iteration(self, iteration: int, epoch: float, lr: float, loss: float) -> None:
+        """Writes a row of iterations.csv.
+
+        Args:
+            iteration: counted from 0.
+            epoch: fractional, before the iteration.
+            lr: η of its step.
+            loss: mean over the whole minibatch.
+        """
+        self._iterations.write({"iteration": iteration, "epoch": f"{epoch:.6f}", "lr": repr(lr), "loss": repr(loss)})
+        self._events.add_scalar("iteration/loss", loss, iteration)
+        self._events.add_scalar("iteration/lr", lr, iteration)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Writes a row of metrics.csv.
+
+        Args:
+            row: a value for each of EPOCH_COLUMNS; errors in percent.
+        """
+        self._epochs.write(row)
+        self.flush()
+        self.validation_errors.append(float(row["val_error"]))
+        for name in EPOCH_COLUMNS[2:]:
+            self._events.add_scalar(f"epoch/{name}", float(row[name]), int(row["iteration"]))
+
+    def flush(self) -> None:
+        """Hands what was written to the operating system."""
+        self._iterations.flush()
+        self._epochs.flush()
+
+    def close(self, summary: Mapping[str, Any] | None = None) -> None:
+        """Closes all files; with a summary, the run is finished.
+
+        Args:
+            summary: of summary.json.
+        """
+        self._iterations.close()
+        self._epochs.close()
+        self._events.close()
+        if summary is not None:
+            temporary = self.path / f".{SUMMARY}.partial"
+            temporary.write_text(json.dumps(dict(summary), indent=1) + "\n")
+            temporary.rename(self.path / SUMMARY)
