@@ -6,10 +6,10 @@ divided amongst all workers). Which process hosts a worker does not enter.
 
 The permutation is a keyed bijection, computed for single positions: no list of N numbers is made or stored,
 any iteration can be asked for by itself, and no library's version changes it. It is a balanced Feistel network
-on pairs (left, right) of digits below a = ⌈√N⌉, whose rounds are (left, right) ← (right, left + F(right) mod a)
+on pairs (left, right) of digits below a = max(⌈√N⌉, 8), whose rounds are (left, right) ← (right, left + F(right) mod a)
 with F from `counter_random.hash64`. It permutes [0, a²); a result of N or more is sent through again until it
 falls below N ("cycle walking", Black and Rogaway 2002), and a keyed rotation modulo N follows, without which only
-even permutations would come out where a² = N. a² exceeds N by less than 2√N + 1, so few walk.
+even permutations would come out where a² = N. From N = 64 on a² exceeds N by less than 2√N + 1, so few walk.
 """
 
 import math
@@ -21,6 +21,7 @@ from hvd_imagenet.core.counter_random import hash64
 from hvd_imagenet.core.minibatch import Minibatch, positive_integer
 
 _ROUNDS = 8
+_SMALLEST_DIGIT = 8  # with fewer values a round has too few functions to mix: N = 5 came out visibly uneven
 _ROTATION = _ROUNDS  # the counter after those of the rounds
 _PERMUTATION = 0x5045524D  # keeps these draws apart from those of augmentation and weights with the same seed
 
@@ -53,7 +54,7 @@ def permute(seed: int, epoch: "int | np.ndarray", images: int, index: np.ndarray
     if index.size and (index.min() < 0 or index.max() >= images):
         raise ValueError(f"index must be in [0, {images}), not {index.min()} … {index.max()}")
     epochs = np.broadcast_to(np.asarray(epoch, dtype=np.int64), index.shape)
-    digit = math.isqrt(images - 1) + 1  # ⌈√N⌉
+    digit = max(math.isqrt(images - 1) + 1, _SMALLEST_DIGIT)  # ⌈√N⌉
     result = _feistel(seed, epochs, digit, index)
     while (outside := result >= images).any():
         result[outside] = _feistel(seed, epochs[outside], digit, result[outside])
