@@ -1,0 +1,130 @@
+"""What `doctor` finds out about the host: its name, its interfaces, its cores, GPUs and memory."""
+
+import ipaddress
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import psutil
+
+from hvd_imagenet.horovod_build.finding import Finding
+from hvd_imagenet.horovod_build.installed import framework_version
+
+_MB = 10**6
+_MPI_INTERFACES = "OMPI_MCA_btl_tcp_if_include"
+_LITTLE_MEMORY_MB = 2000
+
+
+def interfaces() -> dict[str, str]:
+    """The network interfaces that are up and have an IPv4 address: name → address."""
+    up = {name for name, status in psutil.net_if_stats().items() if status.isup}
+    return {
+        name: address.address
+        for name, addresses in psutil.net_if_addrs().items()
+        for address in addresses
+        if name in up and address.family == socket.AF_INET
+    }
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+def host_address() -> str | None:
+    """The IPv4 address that the host's own name resolves to, or None."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return None
+
+
+def check_host_name() -> Iterator[Finding]:
+    """Whether other hosts could reach this one at the address of its name."""
+    name, address = socket.gethostname(), host_address()
+    outward = [interface for interface, its in interfaces().items() if not _is_loopback(its)]
+    example = outward[0] if outward else "eth0"
+    if address is None:
+        yield Finding(
+            "host name",
+            "warning",
+            f"{name} does not resolve, and Gloo asks for the address of the host's name",
+            f"add a line for {name} to /etc/hosts, or name an interface: horovodrun --network-interface {example}",
+        )
+    elif _is_loopback(address):
+        yield Finding(
+            "host name",
+            "warning",
+            f"{name} resolves to {address}, which no other host can reach; on one host this does no harm",
+            f"over several hosts name an interface (horovodrun --gloo --network-interface {example}), "
+            f"or give {name} its outward address in /etc/hosts",
+        )
+    else:
+        yield Finding("host name", "ok", f"{name} resolves to {address}")
+
+
+def check_interface() -> Iterator[Finding]:
+    """Which interface the ranks would use."""
+    known = interfaces()
+    listed = ", ".join(f"{name} {address}" for name, address in known.items()) or "none"
+    asked = os.environ.get("HOROVOD_GLOO_IFACE", "")
+    if asked and asked not in known:
+        yield Finding(
+            "interface",
+            "error",
+            f"HOROVOD_GLOO_IFACE={asked}: there is no such interface that is up; there are: {listed}",
+            "unset HOROVOD_GLOO_IFACE or name one of these",
+        )
+        return
+    if asked:
+        gloo = f"Gloo uses {asked} (HOROVOD_GLOO_IFACE)"
+    else:
+        address = host_address()
+        # All of 127.0.0.0/8 is the loopback interface, though only 127.0.0.1 is listed as its address.
+        by_address = next((name for name, its in known.items() if its == address), None)
+        loopback = next((name for name, its in known.items() if _is_loopback(its)), None)
+        name = by_address or (loopback if address and _is_loopback(address) else None)
+        gloo = f"Gloo uses {name or 'an unknown interface'}, that of the host's name"
+    mpi = os.environ.get(_MPI_INTERFACES)
+    yield Finding("interface", "ok", f"{gloo}; MPI uses {mpi or 'any that reaches the peer'}; up: {listed}")
+
+
+def check_cores() -> Iterator[Finding]:
+    """How many cores this process may use, and how much memory is free."""
+    usable, all_of_them = len(os.sched_getaffinity(0)), os.cpu_count()
+    physical = psutil.cpu_count(logical=False)
+    yield Finding("cores", "ok", f"{usable} usable of {all_of_them} ({physical or 'unknown'} physical)")
+    available_mb = psutil.virtual_memory().available // _MB
+    if available_mb < _LITTLE_MEMORY_MB:
+        yield Finding("memory", "warning", f"{available_mb} MB free", "use fewer processes or a smaller --per-worker")
+    else:
+        yield Finding("memory", "ok", f"{available_mb} MB free")
+
+
+def gpu_names() -> list[str]:
+    """The names of the NVIDIA GPUs that the driver lists; empty where there is no driver."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
+
+
+def check_gpus() -> Iterator[Finding]:
+    """How many GPUs there are, and whether torch could use them."""
+    names = gpu_names()
+    if not names:
+        yield Finding("gpus", "ok", "none")
+        return
+    torch_version = framework_version("torch") or ""
+    listed = f"{len(names)} ({', '.join(sorted(set(names)))})"
+    if torch_version.endswith("+cpu"):
+        yield Finding(
+            "gpus",
+            "warning",
+            f"{listed}, but torch {torch_version} is a build for the CPU alone",
+            "install a CUDA build of torch, then HOROVOD_GPU_OPERATIONS=NCCL hvd-imagenet install-horovod",
+        )
+    else:
+        yield Finding("gpus", "ok", listed)
