@@ -98,7 +98,8 @@ def latest(run_folder: Path) -> Path | None:
         >>> latest(Path("/nowhere")) is None
         True
     """
-    return (_all(run_folder) or [None])[-1]
+    found = _all(run_folder)
+    return found[-1] if found else None
 
 
 def find(path: Path) -> Path:

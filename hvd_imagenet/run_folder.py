@@ -67,13 +67,15 @@ def new_run_folder(parent: Path, recipe_name: str) -> Path:
 
 
 class _Table:
-    """A CSV file that is cut back to its first rows when it is opened, and flushed once a second."""
+    """A CSV file that is cut back to the iterations before one when it is opened, and flushed once a second."""
 
-    def __init__(self, path: Path, columns: Sequence[str], kept_rows: int) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], iteration: int) -> None:
         rows: list[dict[str, str]] = []
         if path.exists():
             with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))[:kept_rows]
+                # A killed run may leave half a row behind the last whole one.
+                whole = [row for row in csv.DictReader(file) if None not in row.values()]
+            rows = [row for row in whole if int(row["iteration"]) < iteration]
         self._file: TextIO = path.open("w", newline="")
         self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore", lineterminator="\n")
         self._writer.writeheader()
@@ -101,17 +103,16 @@ class RunFolder:
     Args:
         path: the run's folder, which exists.
         config: the options, plain data.
-        iterations: rows of iterations.csv to keep: the iterations done in the checkpoint resumed from.
-        epochs: rows of metrics.csv to keep.
+        iteration: of the checkpoint resumed from; rows of this iteration and later ones are dropped.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], iterations: int = 0, epochs: int = 0) -> None:
+    def __init__(self, path: Path, config: Mapping[str, Any], iteration: int = 0) -> None:
         self.path = path
         (path / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-        self._iterations = _Table(path / "iterations.csv", ITERATION_COLUMNS, iterations)
-        self._epochs = _Table(path / "metrics.csv", EPOCH_COLUMNS, epochs)
+        self._iterations = _Table(path / "iterations.csv", ITERATION_COLUMNS, iteration)
+        self._epochs = _Table(path / "metrics.csv", EPOCH_COLUMNS, iteration)
         self.validation_errors = [float(row["val_error"]) for row in self._epochs.rows]
-        self._events = SummaryWriter(str(path), purge_step=iterations or None)
+        self._events = SummaryWriter(str(path), purge_step=iteration or None)
 
     def iteration(self, iteration: int, epoch: float, lr: float, loss: float) -> None:
         """Writes a row of iterations.csv.

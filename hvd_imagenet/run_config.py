@@ -1,0 +1,50 @@
+"""What a run is told beside its recipe: where things are, how to compute, when to stop."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+RESUME_AUTO, RESUME_NEVER = "auto", "never"
+DTYPES = ("float32", "float64")
+AMP_DTYPES = ("bfloat16",)
+COMPRESSIONS = ("none", "fp16")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Options that do not change what a run computes, up to rounding.
+
+    Args:
+        data: folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG.
+        recipe_name: where the recipe came from, for names and messages.
+        out: run folder; a new one under runs/ if None.
+        resume: auto (go on where the run folder ends), never, or the path of a checkpoint or run.
+        checkpoint_interval: iterations between checkpoints, beside the one at the end of every epoch; None for no more.
+        max_iterations: stop after so many, counted from the start of the run; None for the recipe's.
+        dtype: of weights and computation, one of DTYPES.
+        amp_dtype: of automatic mixed precision, one of AMP_DTYPES, or None.
+        channels_last: memory layout of activations and weights.
+        torchcompile: compile the network with torch.compile.
+        compression: of gradients on the wire, one of COMPRESSIONS.
+        workers_per_pass: virtual workers computed in one forward and backward pass.
+        threads: that decode images in each process; its cores if None.
+        progress_bar: draw one, else print plain lines.
+
+    Example:
+        >>> RunConfig(data=Path("digits")).resume
+        'auto'
+    """
+
+    data: Path
+    recipe_name: str = "run"
+    out: Path | None = None
+    resume: str = RESUME_AUTO
+    checkpoint_interval: int | None = None
+    max_iterations: int | None = None
+    dtype: str = "float32"
+    amp_dtype: str | None = None
+    channels_last: bool = False
+    torchcompile: bool = False
+    compression: str = "none"
+    workers_per_pass: int = 1
+    threads: int | None = None
+    progress_bar: bool = False

@@ -1,0 +1,93 @@
+"""Horovod as the trainers' communicator, and what every process must have alike before the first step."""
+
+import os
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+import horovod.torch as hvd
+import numpy as np
+import torch
+from torch import nn
+
+
+class HorovodCommunicator:
+    """The processes of a Horovod job; hvd.init() must have been called.
+
+    Example:
+        >>> hvd.init()
+        >>> HorovodCommunicator().sum(np.ones(2)).tolist() == [hvd.size(), hvd.size()]
+        True
+    """
+
+    def __init__(self) -> None:
+        self.rank: int = hvd.rank()
+        self.size: int = hvd.size()
+        self.local_rank: int = hvd.local_rank()
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """The element-wise sum over all processes in float64."""
+        tensor = torch.from_numpy(np.array(values, dtype=np.float64))
+        return hvd.allreduce_(tensor, op=hvd.Sum, name="hvd_imagenet.sum").numpy()
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes in the order of their ranks."""
+        return [value] if self.size == 1 else hvd.allgather_object(value, name="hvd_imagenet.gather")
+
+
+def broadcast(model: nn.Module, optimizer: torch.optim.Optimizer | None = None, root_rank: int = 0) -> None:
+    """Gives every process the weights, buffers and optimizer state of one.
+
+    Args:
+        model: changed in place.
+        optimizer: likewise, if given.
+        root_rank: whose state is taken.
+
+    Example:
+        >>> hvd.init()
+        >>> broadcast(nn.Linear(2, 1))
+    """
+    hvd.broadcast_parameters(model.state_dict(), root_rank=root_rank)
+    if optimizer is not None:
+        hvd.broadcast_optimizer_state(optimizer, root_rank=root_rank)
+
+
+def metric_average(total: float, images: int) -> float:
+    """The mean of a metric over the images of all processes, weighted by their number.
+
+    Args:
+        total: the sum of the metric over this process's images.
+        images: their number; may differ between processes and may be 0 on some.
+
+    Returns:
+        Sum over all processes / number of images over all processes.
+
+    Example:
+        >>> hvd.init()
+        >>> metric_average(total=3.0, images=4)
+        0.75
+    """
+    total, count = HorovodCommunicator().sum(np.array([total, images]))
+    return float(total / count)
+
+
+def abort_job_on_exception() -> None:
+    """Makes an uncaught exception end the whole job: the other processes would wait for this one for ever.
+
+    Example:
+        >>> before = sys.excepthook
+        >>> abort_job_on_exception()
+        >>> sys.excepthook = before
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if hvd.is_initialized() and hvd.size() > 1:
+            print(f"rank {hvd.rank()} of {hvd.size()} on {os.uname().nodename}:", file=sys.stderr)
+        traceback.print_exception(kind, error, trace)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A plain exit would wait in Horovod's shutdown for the others; the launcher ends them after this.
+        os._exit(130 if issubclass(kind, KeyboardInterrupt) else 1)
+
+    sys.excepthook = hook

@@ -1,0 +1,82 @@
+"""Validation: every image exactly once, on any number of processes."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hvd_imagenet.communicator import Communicator
+from hvd_imagenet.core.metrics import Sums
+from hvd_imagenet.data.reader import Reader
+from hvd_imagenet.torch.network import Network
+
+_BATCH_IMAGES = 64
+
+
+def sums_of_batch(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """The differentiable sum of losses, and what is reported of a batch.
+
+    Args:
+        logits: (images, classes).
+        labels: (images,) int64.
+        label_smoothing: in the loss.
+
+    Returns:
+        Σ loss, and float64 [images, Σ loss, correct, correct among the top 5], the fields of Sums.
+
+    Example:
+        >>> loss, sums = sums_of_batch(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))
+        >>> [round(value, 3) for value in sums.tolist()]
+        [2.0, 2.254, 1.0, 2.0]
+    """
+    loss = functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
+    with torch.no_grad():
+        of_label = logits.gather(1, labels[:, None])
+        # «not lower or equal» rather than «higher»: a logit that is no number must not count as correct.
+        rank = (~(logits <= of_label)).sum(1)
+        values = [torch.tensor(len(labels), device=logits.device), loss.detach(), (rank < 1).sum(), (rank < 5).sum()]
+        return loss, torch.stack([value.double() for value in values])
+
+
+def share(images: int, communicator: Communicator) -> np.ndarray:
+    """The images that this process validates: a contiguous part, the parts as equal as they can be.
+
+    Args:
+        images: number of validation images.
+        communicator: the job's.
+
+    Returns:
+        int64 array of image numbers; empty on some processes if there are more of them than images.
+
+    Example:
+        >>> from hvd_imagenet.communicator import SingleProcess
+        >>> share(3, SingleProcess())
+        array([0, 1, 2])
+    """
+    return np.array_split(np.arange(images), communicator.size)[communicator.rank]
+
+
+@torch.no_grad()
+def evaluate(network: Network, reader: Reader, images: int, communicator: Communicator) -> Sums:
+    """Loss and errors over all validation images; call it on all processes together.
+
+    Args:
+        network: its batch normalisation averages must be the same on all processes.
+        reader: of the validation images.
+        images: how many there are.
+        communicator: the job's.
+
+    Returns:
+        The sums over all processes, without label smoothing.
+    """
+    was_training = network.training
+    network.eval()
+    device = network.mean.device
+    total = torch.zeros(4, dtype=torch.float64)
+    mine = share(images, communicator)
+    batches = np.split(mine, range(_BATCH_IMAGES, len(mine), _BATCH_IMAGES)) if len(mine) else []
+    for pixels, labels in reader.batches((np.zeros_like(ids), ids) for ids in batches):
+        logits = network(torch.from_numpy(pixels).to(device))
+        total += sums_of_batch(logits, torch.from_numpy(labels).to(device))[1].cpu()
+    network.train(was_training)
+    return Sums(*communicator.sum(total.numpy()).tolist())

@@ -1,0 +1,259 @@
+"""The course of a run, without a framework: where it starts, what is reported, when it ends.
+
+Both trainers drive this: it turns the sums of every iteration into rows of iterations.csv and metrics.csv, knows
+which epochs an iteration ends, and resolves `--resume`. Rank 0 alone has a run folder.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hvd_imagenet import checkpoint as checkpoints
+from hvd_imagenet.checkpoint import Checkpoint
+from hvd_imagenet.core.metrics import Sums, median_of_last
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.recipes import Recipe
+from hvd_imagenet.run_config import RESUME_AUTO, RESUME_NEVER, RunConfig
+from hvd_imagenet.run_folder import RunFolder
+
+
+def epochs_ended(recipe: Recipe, images: int, iteration: int) -> range:
+    """The epochs whose last image an iteration takes: none, one, or several where the minibatch is large.
+
+    Args:
+        recipe: of the run.
+        images: N, number of training images.
+        iteration: t, counted from 0.
+
+    Returns:
+        Epoch numbers, counted from 0.
+
+    Example:
+        >>> recipe = Recipe(minibatch=64, per_worker=32, warmup="none")
+        >>> [list(epochs_ended(recipe, 96, iteration)) for iteration in range(3)]
+        [[], [0], [1]]
+        >>> list(epochs_ended(recipe, 32, 0))
+        [0, 1]
+    """
+    return range(iteration * recipe.minibatch // images, (iteration + 1) * recipe.minibatch // images)
+
+
+def choose_checkpoint(config: RunConfig) -> Path | None:
+    """The checkpoint that a run goes on from.
+
+    Args:
+        config: its out and resume.
+
+    Returns:
+        The checkpoint's folder, or None for a start from the beginning.
+
+    Raises:
+        UserError: a path without a checkpoint, or a run folder in the way of `--resume never`.
+
+    Example:
+        >>> choose_checkpoint(RunConfig(data=Path("d"), resume="never")) is None
+        True
+    """
+    there = checkpoints.latest(config.out) if config.out else None
+    if config.resume == RESUME_AUTO:
+        return there
+    if there is not None:
+        raise UserError(
+            f"--out {config.out} holds a run already; go on with it (--resume auto) or choose another folder"
+        )
+    return None if config.resume == RESUME_NEVER else checkpoints.find(Path(config.resume))
+
+
+def check_same_run(path: Path, manifest: Mapping[str, Any], recipe: Recipe, data_fingerprint: str) -> None:
+    """Raises UserError unless a checkpoint belongs to this recipe and data.
+
+    Args:
+        path: of the checkpoint, for the message.
+        manifest: the checkpoint's.
+        recipe: of the run that would go on from it.
+        data_fingerprint: of the training images.
+
+    Raises:
+        UserError: it is of another model, recipe or data; the message names the difference.
+
+    Example:
+        >>> there = json.loads(json.dumps({**asdict(Recipe()), "seed": 7}))
+        >>> manifest = {"recipe": there, "recipe_hash": "", "data_fingerprint": ""}
+        >>> check_same_run(Path("c"), manifest, Recipe(), "")
+        Traceback (most recent call last):
+        ...
+        hvd_imagenet.errors.UserError: checkpoint c is of another recipe: seed 7 there, 0 here; \
+use the same options, or start anew with another --out
+    """
+    if manifest["recipe_hash"] != recipe.hash:
+        there, here = manifest["recipe"], json.loads(json.dumps(asdict(recipe)))
+        differences = [
+            f"{name} {there.get(name)} there, {value} here" for name, value in here.items() if there.get(name) != value
+        ]
+        what = "model" if there.get("model") != recipe.model else "recipe"
+        raise UserError(
+            f"checkpoint {path} is of another {what}: {'; '.join(differences)}; "
+            f"use the same options, or start anew with another --out"
+        )
+    if manifest["data_fingerprint"] != data_fingerprint:
+        raise UserError(
+            f"checkpoint {path} is of other data: the names or classes of the training images differ; "
+            f"give the same --data, or start anew with another --out"
+        )
+
+
+@dataclass
+class TrainingRun:
+    """A run in progress, the same on every process.
+
+    Args:
+        recipe: of the run.
+        images: N, number of training images.
+        folder: where rank 0 writes; None on the others.
+        stop_at: iterations after which the run ends.
+        log: shows a line to the user; does nothing on other ranks.
+        iteration: t of the coming iteration.
+        epoch_sums: what was summed since the last row of metrics.csv.
+        epochs_done: rows of metrics.csv.
+        resumed_from: iteration of the checkpoint that this process started from; 0 if none.
+    """
+
+    recipe: Recipe
+    images: int
+    folder: RunFolder | None
+    stop_at: int
+    log: Callable[[str], None]
+    iteration: int = 0
+    epoch_sums: Sums = field(default_factory=Sums)
+    epochs_done: int = 0
+    resumed_from: int = 0
+
+    def __post_init__(self) -> None:
+        self._restart_clock()
+
+    def _restart_clock(self) -> None:
+        self._images_since = 0.0
+        self._since_s = time.monotonic()
+
+    def record(self, iteration: int, lr: float, sums: Sums) -> None:
+        """Takes the sums of one iteration over all processes; call it in the order of iterations.
+
+        Args:
+            iteration: t.
+            lr: η of its step.
+            sums: over the whole minibatch.
+        """
+        self.epoch_sums += sums
+        self._images_since += sums.images
+        if self.folder is not None:
+            progress = self.recipe.workers.progress_epochs(iteration, self.images)
+            self.folder.iteration(iteration, progress, lr, sums.mean_loss)
+
+    def rows_due(self) -> list[int]:
+        """The epochs that get a row now, after iteration − 1: those it ended, or the unfinished last one."""
+        ended = list(epochs_ended(self.recipe, self.images, self.iteration - 1))
+        wanted = [epoch for epoch in ended if epoch >= self.epochs_done and epoch < self.recipe.epochs]
+        if self.iteration == self.stop_at and not wanted and self.epoch_sums.images:
+            wanted = [self.epochs_done]
+        return wanted
+
+    def images_per_second(self) -> float:
+        """Images a second over all processes since the last row, without validation."""
+        return self._images_since / max(time.monotonic() - self._since_s, 1e-9)
+
+    def end_epochs(self, epochs: list[int], lr: float, speed: float, validation: Sums) -> None:
+        """Writes the rows of epochs, all with the same numbers, and begins to sum anew.
+
+        Args:
+            epochs: of rows_due.
+            lr: η of the last step.
+            speed: images a second, measured before validation.
+            validation: over all validation images.
+        """
+        train = self.epoch_sums
+        for epoch in epochs:
+            row = {
+                "epoch": epoch,
+                "iteration": self.iteration - 1,
+                "lr": repr(lr),
+                "train_loss": f"{train.mean_loss:.6f}",
+                "train_error": f"{train.error:.4f}",
+                "val_loss": f"{validation.mean_loss:.6f}",
+                "val_error": f"{validation.error:.4f}",
+                "val_error_top5": f"{validation.error_top5:.4f}",
+                "images_per_second": f"{speed:.1f}",
+            }
+            if self.folder is not None:
+                self.folder.epoch(row)
+            self.log(_line(epoch, self.recipe.epochs, lr, speed, train, validation))
+        self.epochs_done += len(epochs)
+        self.epoch_sums = Sums()
+        self._restart_clock()
+
+    def manifest(self, lr: float, data_fingerprint: str, framework: str, versions: Mapping[str, str]) -> dict[str, Any]:
+        """What a checkpoint says of the run, but for the iteration.
+
+        Args:
+            lr: η of the last step.
+            data_fingerprint: of the training images.
+            framework: torch or keras.
+            versions: of packages.
+
+        Returns:
+            Plain JSON data.
+        """
+        return {
+            "lr": lr,
+            "recipe": asdict(self.recipe),
+            "recipe_hash": self.recipe.hash,
+            "data_fingerprint": data_fingerprint,
+            "epoch_sums": asdict(self.epoch_sums),
+            "epochs_done": self.epochs_done,
+            "framework": framework,
+            "versions": dict(versions),
+        }
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Goes on behind a checkpoint's last iteration.
+
+        Args:
+            checkpoint: of the same recipe and data.
+        """
+        self.iteration = self.resumed_from = checkpoint.iteration
+        self.epoch_sums = Sums(**checkpoint.manifest["epoch_sums"])
+        self.epochs_done = checkpoint.manifest["epochs_done"]
+
+    def summary(self, processes: int, framework: str) -> dict[str, Any]:
+        """The contents of summary.json; rank 0 only.
+
+        Args:
+            processes: of the job.
+            framework: torch or keras.
+
+        Returns:
+            Plain JSON data; errors in percent, None where no validation was made.
+        """
+        errors = self.folder.validation_errors if self.folder is not None else []
+        return {
+            "val_error_median_last5": median_of_last(errors) if errors else None,
+            "val_error_final": errors[-1] if errors else None,
+            "iterations": self.iteration,
+            "images": self.images,
+            "minibatch": self.recipe.minibatch,
+            "per_worker": self.recipe.per_worker,
+            "workers": self.recipe.workers.workers,
+            "processes": processes,
+            "framework": framework,
+            "recipe_hash": self.recipe.hash,
+            "resumed_from_iteration": self.resumed_from,
+        }
+
+
+def _line(epoch: int, epochs: float, lr: float, speed: float, train: Sums, validation: Sums) -> str:
+    return (
+        f"epoch {epoch + 1:>3}/{epochs:g}  lr {lr:<8.4g} train loss {train.mean_loss:.4f}  error {train.error:6.2f} %  "
+        f"val error {validation.error:6.2f} %  {speed:,.0f} images/s"
+    )
