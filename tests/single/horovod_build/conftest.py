@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from hvd_imagenet.horovod_build.inputs import BuildInputs
 from hvd_imagenet.horovod_build.installed import BUILD_INFO_NAME, BuildInfo
+from hvd_imagenet.horovod_build.toolchain import Toolchain
 
 EXTENSIONS = {"torch": "torch/mpi_lib_v2", "tensorflow": "tensorflow/mpi_lib"}
 
@@ -42,3 +44,25 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     library = [path for path in sys.path if "site-packages" not in path]
     monkeypatch.setattr(sys, "path", [str(folder), *library])
     return Site(folder)
+
+
+@pytest.fixture
+def build_inputs() -> BuildInputs:
+    return BuildInputs(
+        horovod="0.28.1",
+        sdist_sha256="aa",
+        patches_sha256="bb",
+        python="cpython-311",
+        frameworks=(("torch", "2.13.0"),),
+        compiler="g++ 12",
+        cmake="3.31",
+        mpi="Open MPI 5.0.11",
+        rpath=("$ORIGIN/..",),
+        architecture=("x86_64", "avx"),
+        environment=(("CXXFLAGS", "-O2"),),
+    )
+
+
+@pytest.fixture
+def build_tools() -> Toolchain:
+    return Toolchain("/c++", "g++ 12", "/cmake", "3.31", "/ninja", "/mpicxx", "Open MPI 5.0.11", ("/mpi/lib",))
