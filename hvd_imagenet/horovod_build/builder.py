@@ -67,6 +67,9 @@ def build_environment(
         "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs),
         # Horovod's setup.py adds -j8 unless this is set; ninja itself does not read it.
         "MAKEFLAGS": f"-j{jobs}",
+        # The progress and the complaints are read from lines in this form and this language.
+        "NINJA_STATUS": "[%f/%t] ",
+        "LC_ALL": "C.UTF-8",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     return made

@@ -39,6 +39,7 @@ class BuildProgress:
         self._stream = sys.stdout if stream is None else stream
         self._bar: tqdm[NoReturn] | None = None
         self._shown_percent = -1
+        self._configuring = False
         self._started_s = time.monotonic()
 
     def say(self, message: str) -> None:
@@ -50,6 +51,9 @@ class BuildProgress:
         """Takes one line of the build's output."""
         step = parse_step(text)
         if step is None:
+            if text.startswith("-- ") and not self._configuring:
+                self._configuring = True
+                self.say("configuring: cmake asks the compiler and each framework for their settings")
             return
         done, total = step
         if self._stream.isatty():

@@ -81,6 +81,7 @@ def test_the_environment_of_a_build(build_tools: Toolchain, build_inputs: BuildI
     assert not {"HOROVOD_WITHOUT_PYTORCH", "HOROVOD_WITH_TENSORFLOW", "HOROVOD_WITH_NVTX"} & set(made)
     assert made["PATH"] == "/:/usr/bin"
     assert (made["MAKEFLAGS"], made["CMAKE_BUILD_PARALLEL_LEVEL"]) == ("-j2", "2")
+    assert made["NINJA_STATUS"] == "[%f/%t] "
     assert made["HOROVOD_BUILD_RPATH"] == "$ORIGIN/.."
 
 
