@@ -17,6 +17,7 @@ from hvd_imagenet.data.transforms import Augmentation, CentreCrop
 
 WARMUPS = ("gradual", "constant", "none")
 SCHEDULES = ("step", "cosine")
+OPTIMIZERS = ("sgd",)
 MODELS = ("resnet50", "resnet101", "resnet20", "resnet8")
 
 
@@ -36,6 +37,7 @@ class Recipe:
         schedule: step or cosine.
         decay_epochs: where steps multiply the learning rate by decay_factor.
         decay_factor: of every step.
+        opt: one of OPTIMIZERS.
         momentum: m.
         nesterov: Nesterov's form.
         weight_decay: λ, on everything but the γ and β of batch normalisation.
@@ -71,6 +73,7 @@ class Recipe:
     schedule: str = "step"
     decay_epochs: tuple[float, ...] = (30, 60, 80)
     decay_factor: float = 0.1
+    opt: str = "sgd"
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 1e-4
@@ -91,7 +94,8 @@ class Recipe:
         Minibatch(self.minibatch, self.per_worker)
         for name in ("reference_minibatch", "image_size_px"):
             positive_integer(name, getattr(self, name))
-        for name, choices in (("model", MODELS), ("warmup", WARMUPS), ("schedule", SCHEDULES)):
+        choices_of = {"model": MODELS, "warmup": WARMUPS, "schedule": SCHEDULES, "opt": OPTIMIZERS}
+        for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
         for name in ("epochs", "reference_lr", "decay_factor"):
@@ -275,19 +279,18 @@ nearest: digits
     return RECIPES[name]()
 
 
-def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
-    """The recipe over another number of epochs, its steps at the same fractions of the run (30/60/80 of 90).
+def scaled_decay_epochs(recipe: Recipe, epochs: float) -> tuple[float, ...]:
+    """The recipe's steps at the same fractions of a run of another length (30, 60 and 80 of 90).
 
     Args:
-        recipe: to change.
+        recipe: whose decay_epochs to scale.
         epochs: the new length.
 
     Returns:
-        A new recipe; warmup keeps its length in epochs.
+        The new decay_epochs.
 
     Example:
-        >>> with_epochs(Recipe(), 45).decay_epochs
+        >>> scaled_decay_epochs(Recipe(), 45)
         (15.0, 30.0, 40.0)
     """
-    decay = tuple(boundary * epochs / recipe.epochs for boundary in recipe.decay_epochs)
-    return dataclasses.replace(recipe, epochs=epochs, decay_epochs=decay)
+    return tuple(boundary * epochs / recipe.epochs for boundary in recipe.decay_epochs)

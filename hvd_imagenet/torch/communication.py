@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import horovod.torch as hvd
 import numpy as np
@@ -48,9 +48,10 @@ def broadcast(model: nn.Module, optimizer: torch.optim.Optimizer | None = None, 
         >>> hvd.init()
         >>> broadcast(nn.Linear(2, 1))
     """
-    hvd.broadcast_parameters(model.state_dict(), root_rank=root_rank)
     if optimizer is not None:
+        # First: where there is no state yet, Horovod makes some by a step, which moves the weights.
         hvd.broadcast_optimizer_state(optimizer, root_rank=root_rank)
+    hvd.broadcast_parameters(model.state_dict(), root_rank=root_rank)
 
 
 def metric_average(total: float, images: int) -> float:
@@ -84,10 +85,20 @@ def abort_job_on_exception() -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if hvd.is_initialized() and hvd.size() > 1:
             print(f"rank {hvd.rank()} of {hvd.size()} on {os.uname().nodename}:", file=sys.stderr)
-        traceback.print_exception(kind, error, trace)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # A plain exit would wait in Horovod's shutdown for the others; the launcher ends them after this.
-        os._exit(130 if issubclass(kind, KeyboardInterrupt) else 1)
+        told = "".join(traceback.format_exception(kind, error, trace)).rstrip()
+        abort_job(told, exit_code=130 if issubclass(kind, KeyboardInterrupt) else 1)
 
     sys.excepthook = hook
+
+
+def abort_job(message: str, exit_code: int) -> NoReturn:
+    """Ends this process without waiting for the others; its launcher ends them then.
+
+    Args:
+        message: for standard error.
+        exit_code: of this process, not 0.
+    """
+    print(message, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)  # a plain exit would wait in Horovod's shutdown for the others

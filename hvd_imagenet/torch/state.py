@@ -103,7 +103,8 @@ def copy_into(target: dict[str, Tensor], source: dict[str, np.ndarray], what: st
         >>> copy_into({"w": torch.zeros(2)}, {"w": np.ones(3)}, "checkpoint c")
         Traceback (most recent call last):
         ...
-        hvd_imagenet.errors.UserError: checkpoint c: w has shape (3,), the model wants (2,); take the model it was made with
+        hvd_imagenet.errors.UserError: checkpoint c: w has shape (3,), the model wants (2,); \
+take the model it was made with
     """
     different = sorted(set(target) ^ set(source))
     if different:

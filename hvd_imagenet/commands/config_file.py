@@ -1,0 +1,71 @@
+"""`-c FILE`: a YAML file of options; what the command line says wins."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hvd_imagenet.errors import UserError
+
+
+class ConfigFile(argparse.Action):
+    """Fills the options that the command line leaves open; their defaults must be None."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: "str | Sequence[Any] | None",
+        option_string: str | None = None,
+    ) -> None:
+        """Reads the file as if its options stood in front of all others."""
+        path = Path(str(values))
+        try:
+            given = parser.parse_args(words_of(path))
+        except UserError as error:
+            raise UserError(str(error) if str(error).startswith("-c ") else f"-c {path}: {error}") from error
+        for name, value in vars(given).items():
+            if getattr(namespace, name, None) is None:
+                setattr(namespace, name, value)
+
+
+def words_of(path: Path) -> list[str]:
+    """The words of a command line that say what a YAML file says.
+
+    Args:
+        path: of a file with lines such as `minibatch: 8192`; names as on the command line, with `-` or `_`.
+
+    Returns:
+        Words: a list's items follow their option, true and false become --NAME and --no-NAME, null is left out.
+
+    Raises:
+        UserError: it cannot be read, or is no list of names and values.
+
+    Example:
+        >>> import tempfile
+        >>> options = {"minibatch": 64, "nesterov": False, "decay_epochs": [1, 2.5], "clip_grad": None}
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        ...     yaml.safe_dump(options, file, sort_keys=False)
+        ...     words_of(Path(file.name))
+        ['--minibatch=64', '--no-nesterov', '--decay-epochs', '1', '2.5']
+    """
+    try:
+        options = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"-c {path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(options, dict) or any(isinstance(value, dict) for value in options.values()):
+        raise UserError(f"-c {path}: must hold lines such as `minibatch: 8192`, without nesting")
+    words: list[str] = []
+    for name, value in options.items():
+        option = "--" + str(name).replace("_", "-")
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        elif isinstance(value, list):
+            words += [option, *map(str, value)]
+        else:
+            words.append(f"{option}={value}")
+    return words

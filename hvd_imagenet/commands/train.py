@@ -1,0 +1,82 @@
+"""`hvd-imagenet train`: the whole program, from a data folder to a run folder."""
+
+import argparse
+from pathlib import Path
+
+from hvd_imagenet.commands.recipe_options import add_recipe_arguments, recipe_of
+from hvd_imagenet.core.minibatch import positive_integer
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.horovod_build import check_installed
+from hvd_imagenet.launcher.environment import output_is_terminal
+from hvd_imagenet.run_config import AMP_DTYPES, COMPRESSIONS, DTYPES, RunConfig
+
+EXAMPLES = """\
+examples:
+  hvd-imagenet train --recipe digits --data digits                     one process
+  hvd-imagenet launch -np 2 -- train --recipe digits --data digits     two processes, the same result
+  hvd-imagenet train --data /data/imagenet --minibatch 1024 --out run  goes on where it was stopped
+  hvd-imagenet train -c runs/digits-20260101-120000/config.yaml        the same run again
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `train`; all are None unless given."""
+    add = parser.add_argument
+    add("--data", type=Path, metavar="DIR", help="holds train/CLASS/*.JPEG and val/CLASS/*.JPEG")
+    add("--out", type=Path, metavar="DIR", help="run folder (default: a new one under runs/)")
+    add("--framework", choices=("torch",), help="(default: torch)")
+    add("--resume", metavar="auto|never|PATH", help="go on where --out ends, start anew, or go on from a checkpoint")
+    add("--checkpoint-interval", type=int, metavar="ITERATIONS", help="beside the one at the end of every epoch")
+    add("--max-iterations", type=int, metavar="I", help="stop after so many")
+    add_recipe_arguments(parser)
+    add = parser.add_argument_group("computing: what changes the result by rounding alone").add_argument
+    add("--dtype", choices=DTYPES, help="of weights (default: float32)")
+    add("--amp-dtype", choices=AMP_DTYPES, help="automatic mixed precision")
+    add("--channels-last", action=argparse.BooleanOptionalAction, default=None, help="memory layout; faster on CPUs")
+    add("--torchcompile", action=argparse.BooleanOptionalAction, default=None, help="compile the network")
+    add("--compression", choices=COMPRESSIONS, help="of gradients on the wire (default: none)")
+    add("--workers-per-pass", type=int, metavar="M", help="virtual workers in one forward and backward pass")
+    add("--threads", type=int, metavar="T", help="that decode images, in each process (default: its cores)")
+
+
+def run_config_of(arguments: argparse.Namespace, recipe_name: str) -> RunConfig:
+    """The run's configuration that the options give.
+
+    Args:
+        arguments: of this command's parser.
+        recipe_name: of the named recipe.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        UserError: --data is missing, or a number is not positive.
+    """
+    if arguments.data is None:
+        raise UserError("--data is missing: name a folder, or make one: hvd-imagenet make-dataset DIR --source digits")
+    names = ("out", "resume", "checkpoint_interval", "max_iterations", "dtype", "amp_dtype", "channels_last")
+    names += ("torchcompile", "compression", "workers_per_pass", "threads")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    for name in ("checkpoint_interval", "max_iterations", "workers_per_pass", "threads"):
+        try:
+            positive_integer("--" + name.replace("_", "-"), given.get(name, 1))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    return RunConfig(data=arguments.data, recipe_name=recipe_name, progress_bar=output_is_terminal(), **given)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains; the framework is imported only now, after the options have been checked.
+
+    Args:
+        arguments: the parsed options.
+
+    Returns:
+        The exit code.
+    """
+    name, recipe = recipe_of(arguments)
+    config = run_config_of(arguments, name)
+    check_installed("torch")
+    from hvd_imagenet.torch.trainer import train
+
+    return train(recipe, config)

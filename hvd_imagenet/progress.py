@@ -1,0 +1,75 @@
+"""What a run shows while it goes: a bar on a terminal, plain lines elsewhere; on rank 0 alone."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+class Progress:
+    """Shows iterations, images a second, η and loss.
+
+    Args:
+        shown: False on all ranks but 0.
+        bar: whether the output is a terminal.
+        iterations: of the whole run.
+        done: of them before this process started.
+        minibatch: kn, for images a second.
+
+    Example:
+        >>> progress = Progress(shown=True, bar=False, iterations=3, done=0, minibatch=32)
+        >>> progress.line("epoch 1/1")
+        epoch 1/1
+        >>> progress.close()
+    """
+
+    def __init__(self, shown: bool, bar: bool, iterations: int, done: int, minibatch: int) -> None:
+        self._shown = shown
+        self._iterations = iterations
+        self._minibatch = minibatch
+        self._last_line_s = time.monotonic()
+        self._last_iteration = done
+        self._bar = None
+        if shown and bar:
+            self._bar = tqdm(total=iterations, initial=done, unit="it", dynamic_ncols=True, file=sys.stderr)
+
+    def iteration(self, iteration: int, lr: float, loss: float) -> None:
+        """Moves on by one.
+
+        Args:
+            iteration: that is done, counted from 0.
+            lr: η of its step.
+            loss: mean over its minibatch.
+        """
+        if self._bar is not None:
+            speed = (self._bar.format_dict["rate"] or 0.0) * self._minibatch
+            self._bar.set_postfix_str(f"{speed:,.0f} images/s, lr {lr:.3g}, loss {loss:.3f}", refresh=False)
+            self._bar.update(1)
+        elif self._shown and time.monotonic() - self._last_line_s >= _SECONDS_BETWEEN_LINES:
+            seconds = time.monotonic() - self._last_line_s
+            speed = (iteration - self._last_iteration) * self._minibatch / seconds
+            self.line(
+                f"iteration {iteration + 1}/{self._iterations}  lr {lr:.4g}  loss {loss:.4f}  {speed:,.0f} images/s"
+            )
+            self._last_iteration = iteration
+
+    def line(self, text: str) -> None:
+        """Prints a line above the bar.
+
+        Args:
+            text: without a line feed.
+        """
+        if not self._shown:
+            return
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stdout)
+        else:
+            print(text, flush=True)
+        self._last_line_s = time.monotonic()
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()

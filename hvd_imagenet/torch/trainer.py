@@ -1,0 +1,257 @@
+"""The training loop."""
+
+import sys
+from collections.abc import Iterator
+
+import horovod.torch as hvd
+import torch
+from torch import Tensor
+
+from hvd_imagenet import checkpoint as checkpoints
+from hvd_imagenet.checkpoint import Checkpoint
+from hvd_imagenet.communicator import together
+from hvd_imagenet.core.metrics import Sums
+from hvd_imagenet.core.sharding import Stream
+from hvd_imagenet.data.reader import Batch, Reader
+from hvd_imagenet.errors import AgreedError, UserError
+from hvd_imagenet.progress import Progress
+from hvd_imagenet.recipes import Recipe
+from hvd_imagenet.run_config import RunConfig
+from hvd_imagenet.run_folder import RunFolder
+from hvd_imagenet.torch.batch_norm import average_over_processes, running_averages
+from hvd_imagenet.torch.communication import abort_job, broadcast
+from hvd_imagenet.torch.ema import ModelEma
+from hvd_imagenet.torch.evaluation import evaluate, sums_of_batch
+from hvd_imagenet.torch.network import build_network
+from hvd_imagenet.torch.optimizer import DistributedOptimizer, parameter_groups
+from hvd_imagenet.torch.session import Session, config_of, join_job, prepare
+from hvd_imagenet.torch.state import checkpoint_tensors, load_into, versions
+from hvd_imagenet.training_run import TrainingRun
+
+_COMPRESSIONS = {"none": hvd.Compression.none, "fp16": hvd.Compression.fp16}
+
+
+def train(recipe: Recipe, config: RunConfig) -> int:
+    """Runs a recipe; every process of the job calls it.
+
+    Args:
+        recipe: the science.
+        config: the rest.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        AgreedError: a mistake of the user, on all processes.
+    """
+    communicator = join_job()
+    try:
+        trainer = Trainer(recipe, config, prepare(recipe, config, communicator))
+        trainer.run()
+    except AgreedError:
+        hvd.shutdown()  # else the exit of the one that tells the user would wait for the others
+        raise
+    except UserError as error:
+        abort_job(f"error: {error}", exit_code=2)
+    hvd.shutdown()
+    return 0
+
+
+class Trainer:
+    """One run on this process.
+
+    Args:
+        recipe: the science.
+        config: the rest.
+        session: what the job agreed on.
+    """
+
+    def __init__(self, recipe: Recipe, config: RunConfig, session: Session) -> None:
+        self.recipe, self.config, self.session = recipe, config, session
+        classes, images = len(session.train.classes), len(session.train)
+        self.network = build_network(recipe, config, classes, len(session.workers), session.device)
+        self.model = self.network.model
+        inner = torch.optim.SGD(
+            parameter_groups(self.model, recipe.weight_decay),
+            lr=recipe.reference_lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+        )
+        self.optimizer = DistributedOptimizer(
+            inner,
+            self.model.named_parameters(),
+            recipe.workers,
+            schedule=recipe.learning_rate,
+            images=images,
+            passes=-(-len(session.workers) // config.workers_per_pass),
+            compression=_COMPRESSIONS[config.compression],
+        )
+        self.ema = None if recipe.model_ema_decay is None else ModelEma(self.model, recipe.model_ema_decay)
+        total = recipe.workers.iterations(images, recipe.epochs)
+        self.run_state = TrainingRun(recipe, images, None, min(total, config.max_iterations or total), self._log)
+        self._resume()
+        self.compute = torch.compile(self.network) if config.torchcompile else self.network
+        self._pending: tuple[int, float, Tensor, int] | None = None
+        self._lr = recipe.learning_rate(recipe.workers.progress_epochs(max(self.run_state.iteration - 1, 0), images))
+        self._validation_reader = Reader(
+            session.validation, recipe.centre_crop, recipe.image_size_px, recipe.seed, config.threads
+        )
+
+    def _log(self, line: str) -> None:
+        self.progress.line(line)
+
+    def _resume(self) -> None:
+        """Rank 0 loads the checkpoint, and gives everyone the weights, the optimizer's state and the position."""
+        session, state = self.session, self.run_state
+        communicator = session.communicator
+
+        def load() -> Checkpoint | None:
+            if session.checkpoint is not None:
+                what = f"checkpoint {session.resumed}"
+                load_into(session.checkpoint.tensors, self.model, self.optimizer, self.ema, what)
+            return session.checkpoint
+
+        checkpoint = together(communicator, load)
+        position = None if checkpoint is None else (checkpoint.iteration, checkpoint.manifest)
+        position = communicator.gather(position)[0]
+        if position is not None:
+            state.resume(Checkpoint(position[0], {}, position[1]))
+        self.optimizer.iteration = state.iteration
+        broadcast(self.model, self.optimizer if position is not None else None)
+        if self.ema is not None:
+            hvd.broadcast_parameters(self.ema.tensors, root_rank=0)
+        if communicator.rank == 0 and not self.finished:
+            state.folder = RunFolder(session.out, config_of(self.recipe, self.config), state.iteration)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is no iteration left."""
+        return self.run_state.iteration >= self.run_state.stop_at
+
+    def run(self) -> None:
+        """Trains to the end, or says that there is nothing left to do."""
+        state, session = self.run_state, self.session
+        self.progress = Progress(
+            shown=session.communicator.rank == 0,
+            bar=self.config.progress_bar,
+            iterations=state.stop_at,
+            done=state.iteration,
+            minibatch=self.recipe.minibatch,
+        )
+        if self.finished:
+            self._log(f"{session.out} is finished: {state.iteration} of {state.stop_at} iterations are done")
+            self.progress.close()
+            return
+        self._log(self._headline())
+        for batches in self._iterations():
+            self._iterate(batches)
+            rows = state.rows_due()
+            if rows:
+                self._end_epochs(rows)
+            interval = self.config.checkpoint_interval
+            if rows or self.finished or (interval and state.iteration % interval == 0):
+                self._save()
+        self.progress.close()
+        self._finish()
+
+    def _headline(self) -> str:
+        recipe, session, state = self.recipe, self.session, self.run_state
+        resumed = f", going on at iteration {state.iteration}" if session.resumed else ""
+        return (
+            f"{recipe.model}: minibatch {recipe.minibatch} = {recipe.workers.workers} workers of {recipe.per_worker}, "
+            f"on {session.communicator.size} processes ({session.device.type}); {len(session.train):,} training and "
+            f"{len(session.validation):,} validation images; {state.stop_at} iterations{resumed}\n"
+            f"run folder {session.out}"
+        )
+
+    def _iterations(self) -> Iterator[list[Batch]]:
+        """The batches of one iteration after another: each holds the images of workers_per_pass workers."""
+        recipe, workers = self.recipe, self.session.workers
+        stream = Stream(len(self.session.train), recipe.workers, recipe.seed)
+        starts = range(0, len(workers), self.config.workers_per_pass)
+        passes = [workers[start : start + self.config.workers_per_pass] for start in starts]
+        reader = Reader(
+            self.session.train, recipe.augmentation, recipe.image_size_px, recipe.seed, self.config.threads,
+            prefetch_batches=2 + len(passes),
+        )  # fmt: skip
+        span = range(self.run_state.iteration, self.run_state.stop_at)
+        requests = (stream.block(t, block) for t in span for block in passes)
+        batches = reader.batches(requests)
+        try:
+            for _ in span:
+                yield [next(batches) for _ in passes]
+        finally:
+            batches.close()
+
+    def _iterate(self, batches: list[Batch]) -> None:
+        recipe, device, state = self.recipe, self.session.device, self.run_state
+        sums = torch.zeros(4, dtype=torch.float64, device=device)
+        self.optimizer.zero_grad(set_to_none=True)
+        for pixels, labels in batches:
+            logits = self.compute(torch.from_numpy(pixels).to(device, non_blocking=True))
+            loss, of_batch = sums_of_batch(logits, torch.from_numpy(labels).to(device), recipe.label_smoothing)
+            (loss / recipe.per_worker).backward()
+            sums += of_batch
+        # Reduced while the next iteration computes: reporting costs no waiting.
+        handle = hvd.allreduce_async_(sums, op=hvd.Sum, name="hvd_imagenet.metrics")
+        if recipe.clip_grad is not None:
+            self.optimizer.synchronize()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_grad)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update()
+        self._report()
+        self._lr = self.optimizer.param_groups[0]["lr"]
+        self._pending = (state.iteration, self._lr, sums, handle)
+        state.iteration += 1
+
+    def _report(self) -> None:
+        """Records the iteration whose sums are under way, if there is one."""
+        if self._pending is None:
+            return
+        iteration, lr, sums, handle = self._pending
+        self._pending = None
+        hvd.synchronize(handle)
+        totals = Sums(*sums.tolist())
+        self.run_state.record(iteration, lr, totals)
+        self.progress.iteration(iteration, lr, totals.mean_loss)
+
+    def _average_batch_norm(self) -> None:
+        share = len(self.session.workers) / self.recipe.workers.workers
+        averages = running_averages(self.model)
+        if self.ema is not None:
+            averages |= {f"ema.{name}": tensor for name, tensor in self.ema.averages.items()}
+        average_over_processes(averages, share, self.session.communicator)
+
+    def _end_epochs(self, rows: list[int]) -> None:
+        self._report()
+        speed = self.run_state.images_per_second()
+        self._average_batch_norm()
+        if self.ema is not None:
+            self.ema.swap()
+        images = len(self.session.validation)
+        validation = evaluate(self.network, self._validation_reader, images, self.session.communicator)
+        if self.ema is not None:
+            self.ema.swap()
+        self.run_state.end_epochs(rows, self._lr, speed, validation)
+
+    def _save(self) -> None:
+        self._report()
+        self._average_batch_norm()
+        state = self.run_state
+        if state.folder is not None:
+            state.folder.flush()
+            manifest = state.manifest(self._lr, self.session.data_fingerprint, "torch", versions())
+            tensors = checkpoint_tensors(self.model, self.optimizer, self.ema)
+            checkpoints.save(self.session.out, Checkpoint(state.iteration, tensors, manifest))
+
+    def _finish(self) -> None:
+        state = self.run_state
+        if state.folder is None:
+            return
+        summary = state.summary(self.session.communicator.size, "torch")
+        state.folder.close(summary)
+        error = summary["val_error_final"]
+        print(f"validation error {error:.2f} % after {state.iteration} iterations; everything is in {self.session.out}")
+        program = "hvd-imagenet" if sys.argv[0].endswith("hvd-imagenet") else "python -m hvd_imagenet"
+        print(f"next: {program} evaluate --checkpoint {self.session.out} --data {self.config.data}", flush=True)
