@@ -137,6 +137,26 @@ BUILD_PATCHES = (
         ),
     ),
     Patch(
+        name="fewer-torch-headers",
+        reason=(
+            "torch/extension.h and torch/torch.h bring in all of torch's C++ interface (layers, optimizers, loaders); "
+            "the binding needs tensors and their conversion from Python, and compiles in less than half the time."
+        ),
+        upstream="not reported",
+        edits=(
+            Edit(
+                "horovod/torch/adapter_v2.h",
+                "#include <torch/extension.h>\n#include <torch/torch.h>\n",
+                "#include <torch/types.h>\n",
+            ),
+            Edit(
+                "horovod/torch/mpi_ops_v2.cc",
+                "#include <torch/extension.h>\n#include <torch/torch.h>\n",
+                "#include <torch/csrc/utils/pybind.h>\n#include <torch/types.h>\n",
+            ),
+        ),
+    ),
+    Patch(
         name="relative-rpath",
         reason=(
             "A wheel from the cache may go into another environment: libmpi is looked for relative to the extension "
