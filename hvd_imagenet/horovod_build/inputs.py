@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from hvd_imagenet.horovod_build.installed import installed_frameworks, python_ab
 from hvd_imagenet.horovod_build.patch import digest
 from hvd_imagenet.horovod_build.patches import PATCHES
 from hvd_imagenet.horovod_build.source import SDIST_SHA256, VERSION
-from hvd_imagenet.horovod_build.toolchain import Toolchain
+from hvd_imagenet.horovod_build.toolchain import Toolchain, last_line
 
 # The instruction sets that Horovod's build turns on where the processor has them.
 _ARCHITECTURE_FLAGS = ("avx", "f16c", "fma")
@@ -70,7 +71,8 @@ class BuildInputs:
         mpi: name and version of the MPI, or "".
         rpath: where the extensions look for libmpi, relative to themselves where it lies in the environment.
         architecture: machine and the instruction sets that the build turns on.
-        environment: (name, value) of the variables set that a build reads.
+        environment: (name, value) of the variables set that a build reads, and the versions of nvcc and NCCL where
+            they go into it.
     """
 
     horovod: str
@@ -126,6 +128,31 @@ def requested_frameworks(environ: Mapping[str, str]) -> dict[str, str]:
     return frameworks
 
 
+def gpu_versions(frameworks: Mapping[str, str], environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The versions of the CUDA tools that go into a build.
+
+    Args:
+        frameworks: name → version; a torch for CUDA has a local version like "+cu130".
+        environ: environment variables.
+
+    Returns:
+        (name, version) of nvcc and NCCL; empty for a build that uses neither.
+    """
+    asked = any(environ.get(name) for name in environ if name.startswith("HOROVOD_GPU"))
+    if not asked and "+cu" not in frameworks.get("torch", ""):
+        return ()
+    home = environ.get("HOROVOD_CUDA_HOME")
+    nvcc = f"{home}/bin/nvcc" if home else "nvcc"
+    versions = {"nvcc": last_line([nvcc, "--version"])}
+    for folder in (environ.get("HOROVOD_NCCL_INCLUDE"), f"{environ.get('HOROVOD_NCCL_HOME', '')}/include"):
+        header = Path(folder or "") / "nccl.h"
+        if header.is_file():
+            match = re.search(r"#define\s+NCCL_VERSION_CODE\s+(\d+)", header.read_text(errors="replace"))
+            versions["nccl"] = match.group(1) if match else ""
+            break
+    return tuple(versions.items())
+
+
 def _architecture() -> tuple[str, ...]:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -172,18 +199,18 @@ def gather_inputs(toolchain: Toolchain, packages: Path, environ: Mapping[str, st
         UserError: no framework is installed.
     """
     environ = os.environ if environ is None else environ
+    frameworks = requested_frameworks(environ)
+    variables = sorted((name, value) for name, value in environ.items() if value and is_build_variable(name))
     return BuildInputs(
         horovod=VERSION,
         sdist_sha256=SDIST_SHA256,
         patches_sha256=digest(PATCHES),
         python=python_abi(),
-        frameworks=tuple(requested_frameworks(environ).items()),
+        frameworks=tuple(frameworks.items()),
         compiler=toolchain.cxx_version,
         cmake=toolchain.cmake_version,
         mpi=toolchain.mpi_version,
         rpath=relative_rpath(toolchain.mpi_library_dirs, Path(sys.prefix), packages),
         architecture=_architecture(),
-        environment=tuple(
-            sorted((name, value) for name, value in environ.items() if value and is_build_variable(name))
-        ),
+        environment=(*variables, *gpu_versions(frameworks, environ)),
     )

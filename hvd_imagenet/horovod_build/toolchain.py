@@ -74,6 +74,15 @@ def find_tool(name: str) -> str | None:
     return str(own) if os.access(own, os.X_OK) else shutil.which(name)
 
 
+def _lines(command: list[str]) -> list[str]:
+    """The lines that a command prints on standard output, without empty ones; none where it cannot be run."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    except OSError:
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
 def first_line(command: list[str]) -> str:
     """The first line that a command prints on standard output, or "" where it cannot be run.
 
@@ -84,11 +93,20 @@ def first_line(command: list[str]) -> str:
         >>> first_line([sys.executable, "-c", "print('a'); print('b')"]), first_line(["no-such-program"])
         ('a', '')
     """
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
-    except OSError:
-        return ""
-    return next((line.strip() for line in done.stdout.splitlines() if line.strip()), "")
+    return next(iter(_lines(command)), "")
+
+
+def last_line(command: list[str]) -> str:
+    """The last line that a command prints on standard output, or "" where it cannot be run.
+
+    Args:
+        command: program and arguments.
+
+    Example:
+        >>> last_line([sys.executable, "-c", "print('a'); print('b')"]), last_line(["no-such-program"])
+        ('b', '')
+    """
+    return next(reversed(_lines(command)), "")
 
 
 def _major(version: str) -> int:

@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.horovod_build.inputs import BuildInputs, gather_inputs, is_build_variable, requested_frameworks
+from hvd_imagenet.horovod_build.inputs import (
+    BuildInputs,
+    gather_inputs,
+    gpu_versions,
+    is_build_variable,
+    requested_frameworks,
+)
 from hvd_imagenet.horovod_build.toolchain import Toolchain
 
 
@@ -42,11 +48,25 @@ def test_which_variables_count(name: str, counts: bool) -> None:
 
 def test_inputs_hold_the_variables_that_are_set(site: Any, build_tools: Toolchain) -> None:
     site.add("torch", "2.13.0")
-    environ = {"HOROVOD_GPU_OPERATIONS": "NCCL", "HOROVOD_CYCLE_TIME": "1", "CXXFLAGS": "", "CUDA_HOME": "/cuda"}
+    environ = {"HOROVOD_WITHOUT_GLOO": "1", "HOROVOD_CYCLE_TIME": "1", "CXXFLAGS": "", "CUDA_HOME": "/cuda"}
     inputs = gather_inputs(build_tools, Path("/e/lib/python3.11/site-packages"), environ)
-    assert inputs.environment == (("CUDA_HOME", "/cuda"), ("HOROVOD_GPU_OPERATIONS", "NCCL"))
+    assert inputs.environment == (("CUDA_HOME", "/cuda"), ("HOROVOD_WITHOUT_GLOO", "1"))
     assert inputs.frameworks == (("torch", "2.13.0"),)
     assert inputs.rpath == ("/mpi/lib",)
+
+
+def test_the_versions_of_cuda_and_nccl_count_where_they_go_in(tmp_path: Path) -> None:
+    cuda, nccl = tmp_path / "cuda", tmp_path / "nccl"
+    (cuda / "bin").mkdir(parents=True)
+    (cuda / "bin" / "nvcc").write_text("#!/bin/sh\necho NVIDIA\necho 'Build cuda_13.0'\n")
+    (cuda / "bin" / "nvcc").chmod(0o755)
+    (nccl / "include").mkdir(parents=True)
+    (nccl / "include" / "nccl.h").write_text("#define NCCL_MAJOR 2\n#define NCCL_VERSION_CODE 22703\n")
+    environ = {"HOROVOD_CUDA_HOME": str(cuda), "HOROVOD_NCCL_HOME": str(nccl)}
+    expected = (("nvcc", "Build cuda_13.0"), ("nccl", "22703"))
+    assert gpu_versions({"torch": "2.13.0+cu130"}, environ) == expected
+    assert gpu_versions({"torch": "2.13.0"}, {**environ, "HOROVOD_GPU_OPERATIONS": "NCCL"}) == expected
+    assert gpu_versions({"torch": "2.13.0+cpu"}, environ) == ()
 
 
 def test_frameworks_can_be_left_out(site: Any) -> None:
