@@ -1,0 +1,46 @@
+"""`hvd-imagenet evaluate`: validation errors of a checkpoint, on any number of processes."""
+
+import argparse
+import json
+from pathlib import Path
+
+from hvd_imagenet.horovod_build import check_installed
+
+EXAMPLES = """\
+examples:
+  hvd-imagenet evaluate --checkpoint runs/RUN --data DIR
+  hvd-imagenet launch -np 2 -- evaluate --checkpoint runs/RUN --data DIR --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `evaluate`."""
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="PATH", help="a checkpoint or a run folder")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds train/ and val/")
+    parser.add_argument("--threads", type=int, metavar="T", help="that decode images, in each process")
+    parser.add_argument("--json", action="store_true", help="print the numbers as a JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluates and prints.
+
+    Args:
+        arguments: the parsed options.
+
+    Returns:
+        The exit code.
+    """
+    check_installed("torch")
+    from hvd_imagenet.torch.evaluate_checkpoint import evaluate_checkpoint
+
+    result = evaluate_checkpoint(arguments.checkpoint, arguments.data, arguments.threads)
+    if result is None:
+        return 0
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        print(
+            f"{result['checkpoint']}: {result['images']:,} validation images, loss {result['val_loss']:.4f}, "
+            f"top-1 error {result['val_error']:.2f} %, top-5 error {result['val_error_top5']:.2f} %"
+        )
+    return 0

@@ -1,0 +1,80 @@
+"""Validation of a checkpoint by itself."""
+
+from pathlib import Path
+from typing import Any
+
+import horovod.torch as hvd
+
+from hvd_imagenet import checkpoint as checkpoints
+from hvd_imagenet.checkpoint import Checkpoint
+from hvd_imagenet.communicator import Communicator, together
+from hvd_imagenet.data.listing import Listing, list_dataset
+from hvd_imagenet.data.reader import Reader
+from hvd_imagenet.errors import AgreedError, UserError
+from hvd_imagenet.recipes import Recipe
+from hvd_imagenet.run_config import RunConfig
+from hvd_imagenet.torch.communication import abort_job
+from hvd_imagenet.torch.evaluation import evaluate
+from hvd_imagenet.torch.network import build_network
+from hvd_imagenet.torch.session import choose_device, join_job
+from hvd_imagenet.torch.state import copy_into, model_tensors
+
+
+def evaluate_checkpoint(path: Path, data: Path, threads: int | None) -> dict[str, Any] | None:
+    """The validation errors of a checkpoint; every process of the job calls it.
+
+    Args:
+        path: of a checkpoint or a run folder, which every host can read.
+        data: holds train/ and val/.
+        threads: that decode images in each process; its cores if None.
+
+    Returns:
+        Plain JSON data on rank 0, None on the others. The running average of the weights is evaluated where the
+        checkpoint has one.
+
+    Raises:
+        AgreedError: a mistake of the user, on all processes.
+    """
+    communicator = join_job()
+    try:
+        return _evaluate(path, data, threads, communicator)
+    except AgreedError:
+        hvd.shutdown()
+        raise
+    except UserError as error:
+        abort_job(f"error: {error}", exit_code=2)
+
+
+def _evaluate(path: Path, data: Path, threads: int | None, communicator: Communicator) -> dict[str, Any] | None:
+    def read() -> tuple[Checkpoint, Path, Listing]:
+        found = checkpoints.find(path)
+        checkpoint, validation = checkpoints.load(found), list_dataset(data)[1]
+        outputs = len(checkpoint.tensors["model"]["fc.bias"])
+        if outputs != len(validation.classes):
+            raise UserError(
+                f"checkpoint {found} tells {outputs} classes apart, but {data} has {len(validation.classes)}; "
+                f"give the data that it was trained on"
+            )
+        return checkpoint, found, validation
+
+    checkpoint, found, validation = together(communicator, read)
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in checkpoint.manifest["recipe"].items()}
+    recipe = Recipe(**fields)
+    dtype = str(checkpoint.tensors["model"]["fc.bias"].dtype)
+    config = RunConfig(data=data, dtype=dtype, threads=threads)
+    device = together(communicator, lambda: choose_device(communicator.local_rank))
+    network = build_network(recipe, config, len(validation.classes), 1, device)
+    weights = checkpoint.tensors.get("model_ema", checkpoint.tensors["model"])
+    together(communicator, lambda: copy_into(model_tensors(network.model), weights, f"checkpoint {found}"))
+    reader = Reader(validation, recipe.centre_crop, recipe.image_size_px, recipe.seed, threads)
+    sums = evaluate(network, reader, len(validation), communicator)
+    if communicator.rank != 0:
+        return None
+    return {
+        "checkpoint": str(found),
+        "images": int(sums.images),
+        "val_loss": sums.mean_loss,
+        "val_error": sums.error,
+        "val_error_top5": sums.error_top5,
+        "processes": communicator.size,
+    }
