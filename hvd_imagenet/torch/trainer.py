@@ -31,15 +31,12 @@ from hvd_imagenet.training_run import TrainingRun
 _COMPRESSIONS = {"none": hvd.Compression.none, "fp16": hvd.Compression.fp16}
 
 
-def train(recipe: Recipe, config: RunConfig) -> int:
+def train(recipe: Recipe, config: RunConfig) -> None:
     """Runs a recipe; every process of the job calls it.
 
     Args:
         recipe: the science.
         config: the rest.
-
-    Returns:
-        The exit code, 0.
 
     Raises:
         AgreedError: a mistake of the user, on all processes.
@@ -54,7 +51,6 @@ def train(recipe: Recipe, config: RunConfig) -> int:
     except UserError as error:
         abort_job(f"error: {error}", exit_code=2)
     hvd.shutdown()
-    return 0
 
 
 class Trainer:

@@ -1,0 +1,53 @@
+# `make help` lists the targets. The environment is .venv; nothing outside this folder and the user's cache is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Which frameworks to install and to build Horovod for: torch, keras or both.
+FRAMEWORKS ?= torch,keras
+# The index that has the CPU build of torch, where PyPI's own build (with CUDA) is not wanted:
+#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(FRAMEWORKS))
+comma := ,
+DIGITS := data/digits
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  variables: FRAMEWORKS=$(FRAMEWORKS)  PYTHON=$(PYTHON)  TORCH_INDEX=INDEX_WITH_THE_CPU_BUILD_OF_TORCH"
+
+setup: $(INSTALLED)  ## make the environment .venv, with Open MPI, the frameworks and Horovod
+
+$(INSTALLED): setup.cfg constraints.txt $(wildcard hvd_imagenet/horovod_build/*.py)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setup: installing packages ($(FRAMEWORKS)) into $(VENV); a minute or two"
+	@$(PIP) "setuptools<81" wheel
+	@$(PIP) --no-build-isolation --editable ".[horovod,$(FRAMEWORKS),dev]"
+	@$(BIN)/hvd-imagenet install-horovod
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+train: setup  ## train on scanned digits with 2 processes, in under two minutes
+	@$(BIN)/hvd-imagenet make-dataset $(DIGITS) --source digits
+	@$(BIN)/hvd-imagenet launch -np 2 -- train --recipe digits --data $(DIGITS)
+
+test: setup  ## run all tests; JUnit XML goes to reports/test.xml
+	@mkdir -p reports
+	$(BIN)/python -m pytest hvd_imagenet tests --junitxml=reports/test.xml
+
+lint: setup  ## ruff, mypy and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## let ruff format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment, reports and caches; runs and data stay
+	rm -rf $(VENV) reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
