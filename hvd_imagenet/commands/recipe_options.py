@@ -88,7 +88,7 @@ def recipe_of(arguments: argparse.Namespace) -> tuple[str, Recipe]:
         ('resnet50_256', 256, (15.0, 30.0, 40.0))
     """
     options = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Recipe)}
-    changes = {
+    changes: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in options.items() if value is not None
     }
     if arguments.model_ema is False:

@@ -28,7 +28,7 @@ def digit_files() -> Iterator[tuple[str, bytes]]:
         >>> len(files), sum(path.startswith("val/") for path in files)
         (1797, 360)
     """
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]  # late: it takes a second
+    from sklearn.datasets import load_digits  # late: it takes a second
 
     scans, labels = load_digits(return_X_y=True)
     validation = validation_mask(labels)
