@@ -92,7 +92,8 @@ class PerWorkerBatchNorm(_BatchNorm):
 
     def _average(self, mean_sum: Tensor, variance_sum: Tensor, workers: int) -> None:
         first_of_iteration = self._workers_done % self.local_workers == 0
-        kept = torch.where(first_of_iteration, 1.0 - self.momentum, 1.0).to(self.running_mean.dtype)
+        # In the averages' own dtype: torch.where of two numbers would round the factor to float32.
+        kept = 1.0 - self.momentum * first_of_iteration.to(self.running_mean.dtype)
         self.running_mean.mul_(kept).add_(mean_sum, alpha=self.momentum / self.local_workers)
         self.running_var.mul_(kept).add_(variance_sum, alpha=self.momentum / self.local_workers)
         self._workers_done.add_(workers)
