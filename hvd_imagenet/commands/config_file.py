@@ -1,6 +1,7 @@
 """`-c FILE`: a YAML file of options; what the command line says wins."""
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,10 @@ from typing import Any
 import yaml
 
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.run_config import RunConfig
+
+# A run's config.yaml holds these too; a command that has no use for them passes over them.
+_OF_TRAIN = frozenset({"framework", *(field.name for field in dataclasses.fields(RunConfig))})
 
 
 class ConfigFile(argparse.Action):
@@ -23,7 +28,10 @@ class ConfigFile(argparse.Action):
         """Reads the file as if its options stood in front of all others."""
         path = Path(str(values))
         try:
-            given = parser.parse_args(words_of(path))
+            given, unknown = parser.parse_known_args(words_of(path))
+            unknown = [word for word in unknown if _field_name(word) not in _OF_TRAIN]
+            if unknown:
+                parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         except UserError as error:
             raise UserError(str(error) if str(error).startswith("-c ") else f"-c {path}: {error}") from error
         for name, value in vars(given).items():
@@ -57,6 +65,8 @@ def words_of(path: Path) -> list[str]:
         raise UserError(f"-c {path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(options, dict) or any(isinstance(value, dict) for value in options.values()):
         raise UserError(f"-c {path}: must hold lines such as `minibatch: 8192`, without nesting")
+    if any("config".startswith(str(name)) for name in options):
+        raise UserError(f"-c {path}: must not name another file of options (config)")
     words: list[str] = []
     for name, value in options.items():
         option = "--" + str(name).replace("_", "-")
@@ -69,3 +79,8 @@ def words_of(path: Path) -> list[str]:
         else:
             words.append(f"{option}={value}")
     return words
+
+
+def _field_name(word: str) -> str:
+    """The option's name in `--NAME=value`, `--NAME` or `--no-NAME`, as a field is spelt."""
+    return word.split("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
