@@ -120,7 +120,7 @@ def _run_logged(command: list[str], sources: Path, environ: dict[str, str], log:
 
 def _raise_failure(log: Path) -> None:
     with log.open(encoding="utf-8", errors="replace") as file:
-        found = complaints(deque(file, maxlen=_LINES_KEPT))
+        found = complaints(list(deque(file, maxlen=_LINES_KEPT)))
     for line in found:
         print(f"  {line}", file=sys.stderr)
     raise UserError(f"building Horovod failed: {remedy(found)}; log: {log}")

@@ -23,7 +23,7 @@ _REMEDIES = (
     (r"nccl|NCCL", "NCCL was not found; set HOROVOD_NCCL_HOME to the folder that holds its include/ and lib/"),
     (r"cuda|CUDA|nvcc", "CUDA was not found or does not fit; set CUDA_HOME and HOROVOD_CUDA_HOME to its folder"),
 )
-_ANY_OTHER = "the full output is in the log"
+_ANY_OTHER = "see the lines above"
 
 
 def complaints(lines: Sequence[str]) -> list[str]:

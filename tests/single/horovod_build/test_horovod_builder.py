@@ -21,6 +21,9 @@ if ACTION == "fail":
     print("a.cc:7:9: error: 'x' was not declared in this scope")
     print("\\n".join(f"note {n}" for n in range(1000)))
     sys.exit(1)
+if ACTION == "fail to configure":
+    print("CMake Error at CMakeLists.txt:15 (project):\\n  The C++ compiler is not able to compile.\\n")
+    sys.exit(1)
 pathlib.Path("dist").mkdir()
 if ACTION == "succeed":
     pathlib.Path("dist/horovod-0.28.1-py3-none-any.whl").write_text(os.environ["CMAKE_BUILD_PARALLEL_LEVEL"])
@@ -57,10 +60,20 @@ def test_a_failure_shows_the_compilers_words_and_no_more(
     log = tmp_path / "build.log"
     with pytest.raises(UserError) as raised:
         build_wheel(sources(tmp_path, "fail"), build_tools, build_inputs, 1, log, BuildProgress())
-    assert str(raised.value) == f"building Horovod failed: the full output is in the log; log: {log}"
+    assert str(raised.value) == f"building Horovod failed: see the lines above; log: {log}"
     shown = capsys.readouterr().err
     assert shown == "  a.cc:7:9: error: 'x' was not declared in this scope\n"
     assert "note 999" in log.read_text()
+
+
+def test_a_failure_of_cmake_shows_where_and_what(
+    build_tools: Toolchain, build_inputs: BuildInputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = sources(tmp_path, "fail to configure")
+    with pytest.raises(UserError, match="building Horovod failed"):
+        build_wheel(root, build_tools, build_inputs, 1, tmp_path / "build.log", BuildProgress())
+    shown = capsys.readouterr().err
+    assert shown == "  CMake Error at CMakeLists.txt:15 (project):\n  The C++ compiler is not able to compile.\n"
 
 
 def test_a_build_without_a_wheel_has_failed(build_tools: Toolchain, build_inputs: BuildInputs, tmp_path: Path) -> None:

