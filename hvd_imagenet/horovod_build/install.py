@@ -18,7 +18,7 @@ from hvd_imagenet.horovod_build.progress import BuildProgress
 from hvd_imagenet.horovod_build.source import VERSION, cache_root, fetch_sdist, unpack
 from hvd_imagenet.horovod_build.toolchain import Toolchain, find_toolchain
 
-# Run in a process of its own, without the caller's LD_LIBRARY_PATH mattering: the framework first, as users do.
+# Run in a process of its own; the framework first, as users import it.
 _TRIAL = "import {framework}, horovod.{framework} as hvd; hvd.init(); assert hvd.size() == 1"
 
 
