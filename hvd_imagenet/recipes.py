@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -99,15 +100,20 @@ class Recipe:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
         for name in ("epochs", "reference_lr", "decay_factor"):
-            _within(name, getattr(self, name), above=0.0)
+            _within(name, getattr(self, name), zero_fits=False)
         for name in ("weight_decay", "warmup_epochs"):
-            _within(name, getattr(self, name), least=0.0)
+            _within(name, getattr(self, name), zero_fits=True)
         for name in ("momentum", "label_smoothing"):
-            _within(name, getattr(self, name), least=0.0, below=1.0)
+            _within(name, getattr(self, name), zero_fits=True, below=1.0)
         if self.clip_grad is not None:
-            _within("clip_grad", self.clip_grad, above=0.0)
+            _within("clip_grad", self.clip_grad, zero_fits=False)
         if self.model_ema_decay is not None:
-            _within("model_ema_decay", self.model_ema_decay, least=0.0, below=1.0)
+            _within("model_ema_decay", self.model_ema_decay, zero_fits=True, below=1.0)
+        for name in ("pixel_std", "decay_epochs"):
+            for value in getattr(self, name):
+                _within(name, value, zero_fits=False)
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("momentum must be above 0 with nesterov, not 0; leave nesterov out with --no-nesterov")
         if self.validation_resize_px < self.image_size_px:
             raise ValueError(
                 f"validation_resize_px must be image_size_px ({self.image_size_px}) or more, "
@@ -174,25 +180,18 @@ class Recipe:
 
 
 def _plain(value: object) -> object:
-    """The value with whole numbers as floats and tuples as lists, so that 90 and 90.0 are the same recipe."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    """The value with whole floats as integers and tuples as lists, so that 90 and 90.0 are the same recipe."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
-def _within(
-    name: str, value: float, least: float | None = None, above: float | None = None, below: float | None = None
-) -> None:
-    fits = (
-        (least is None or value >= least)
-        and (above is None or value > above)
-        and value < (float("inf") if below is None else below)
-    )
-    if not fits:
-        rules = [f"{value_rule:g} or more" for value_rule in [least] if value_rule is not None]
-        rules += [f"above {value_rule:g}" for value_rule in [above] if value_rule is not None]
-        rules += ["finite" if below is None else f"below {below:g}"]
-        raise ValueError(f"{name} must be {' and '.join(rules)}, not {value!r}")
+def _within(name: str, value: float, zero_fits: bool, below: float = math.inf) -> None:
+    """Raises ValueError unless value is above 0, or 0 where that fits, and below a limit."""
+    if not (0 < value < below or (zero_fits and value == 0)):
+        least = "0 or more" if zero_fits else "above 0"
+        most = "finite" if below == math.inf else f"below {below:g}"
+        raise ValueError(f"{name} must be {least} and {most}, not {value!r}")
 
 
 def resnet50_1hour() -> Recipe:

@@ -55,27 +55,27 @@ def gradual_warmup(start: float, target: float, warmup_epochs: float) -> Schedul
     return schedule
 
 
-def step_decay(value: float, boundaries_epochs: Sequence[float], factor: float = 0.1) -> Schedule:
-    """Multiplies by factor at every boundary (section 5.1: ×0.1 at epochs 30, 60 and 80 of 90).
+def step_decay(value: float, decay_epochs: Sequence[float], factor: float = 0.1) -> Schedule:
+    """Multiplies by factor at each of decay_epochs (section 5.1: ×0.1 at epochs 30, 60 and 80 of 90).
 
     Args:
-        value: η before the first boundary.
-        boundaries_epochs: ascending; an iteration that starts exactly at a boundary is already decayed.
+        value: η before the first of decay_epochs.
+        decay_epochs: ascending; an iteration that starts exactly at one of them is already decayed.
         factor: of every step.
 
     Returns:
         A schedule.
 
     Raises:
-        ValueError: the boundaries do not ascend.
+        ValueError: decay_epochs do not ascend.
 
     Example:
-        >>> decay = step_decay(3.2, boundaries_epochs=(30, 60, 80))
+        >>> decay = step_decay(3.2, decay_epochs=(30, 60, 80))
         >>> [round(decay(epochs), 4) for epochs in (0, 29.99, 30, 60, 80, 89)]
         [3.2, 3.2, 0.32, 0.032, 0.0032, 0.0032]
     """
-    _ascending("boundaries_epochs", boundaries_epochs)
-    return lambda epochs: value * factor ** sum(epochs >= boundary for boundary in boundaries_epochs)
+    _ascending("decay_epochs", decay_epochs)
+    return lambda epochs: value * factor ** sum(epochs >= decay for decay in decay_epochs)
 
 
 def cosine(value: float, end_epochs: float, start_epochs: float = 0.0) -> Schedule:

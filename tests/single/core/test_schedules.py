@@ -50,7 +50,7 @@ def test_step_decay_of_the_paper(epochs, lr):
     assert step_decay(3.2, (30, 60, 80))(epochs) == pytest.approx(lr, rel=1e-12)
 
 
-def test_step_decay_with_another_factor_and_without_boundaries():
+def test_step_decay_with_another_factor_and_without_steps():
     assert [step_decay(8.0, (1, 2.5), factor=0.5)(epochs) for epochs in (0.5, 1, 2.5)] == [8.0, 4.0, 2.0]
     assert step_decay(8.0, ())(1000) == 8.0
 
@@ -96,9 +96,9 @@ def test_gradual_warmup_and_cosine_join_without_a_jump():
     [
         (lambda: gradual_warmup(0.1, 3.2, -1), "warmup_epochs must be 0 or more, not -1"),
         (lambda: gradual_warmup(0.1, 3.2, math.nan), "warmup_epochs must be 0 or more, not nan"),
-        (lambda: step_decay(1, (30, 30)), "boundaries_epochs must ascend, not (30, 30)"),
-        (lambda: step_decay(1, [60, 30]), "boundaries_epochs must ascend, not (60, 30)"),
-        (lambda: step_decay(1, [math.nan, 30]), "boundaries_epochs must ascend, not (nan, 30)"),
+        (lambda: step_decay(1, (30, 30)), "decay_epochs must ascend, not (30, 30)"),
+        (lambda: step_decay(1, [60, 30]), "decay_epochs must ascend, not (60, 30)"),
+        (lambda: step_decay(1, [math.nan, 30]), "decay_epochs must ascend, not (nan, 30)"),
         (lambda: cosine(1, 5, 5), "end_epochs must be after start_epochs, but 5 is not after 5"),
         (lambda: cosine(1, 4, 5), "end_epochs must be after start_epochs, but 4 is not after 5"),
         (
