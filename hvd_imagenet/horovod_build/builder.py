@@ -22,6 +22,16 @@ _MEMORY_A_JOB_BYTES = 1.5e9
 _UPSTREAM_NAMES = {"torch": "PYTORCH", "tensorflow": "TENSORFLOW"}
 _LINES_KEPT = 20_000
 
+_SETTINGS = {
+    "HOROVOD_WITHOUT_MXNET": "1",
+    "HOROVOD_LOCAL_VERSION": "hvdimagenet",
+    "CMAKE_GENERATOR": "Ninja",
+    # The progress and the complaints are read from lines in this form and this language.
+    "NINJA_STATUS": "[%f/%t] ",
+    "LC_ALL": "C.UTF-8",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
 
 def default_jobs() -> int:
     """How many files to compile at once: one for each core, fewer where memory is short."""
@@ -57,22 +67,15 @@ def build_environment(
     # NVTX is a profiler's interface to CUDA; without CUDA cmake only looks for it in vain.
     if made.get("HOROVOD_WITH_NVTX") != "1":
         made["HOROVOD_WITHOUT_NVTX"] = "1"
-    made |= {
+    return made | {
+        **_SETTINGS,
         "CXX": toolchain.cxx,
-        "HOROVOD_WITHOUT_MXNET": "1",
         "HOROVOD_CMAKE": toolchain.cmake,
         "HOROVOD_BUILD_RPATH": ";".join(inputs.rpath),
-        "HOROVOD_LOCAL_VERSION": "hvdimagenet",
-        "CMAKE_GENERATOR": "Ninja",
         "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs),
         # Horovod's setup.py adds -j8 unless this is set; ninja itself does not read it.
         "MAKEFLAGS": f"-j{jobs}",
-        # The progress and the complaints are read from lines in this form and this language.
-        "NINJA_STATUS": "[%f/%t] ",
-        "LC_ALL": "C.UTF-8",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    return made
 
 
 def _place_build_info(sources: Path, inputs: BuildInputs) -> None:
