@@ -72,10 +72,10 @@ class _Table:
     def __init__(self, path: Path, columns: Sequence[str], iteration: int) -> None:
         rows: list[dict[str, str]] = []
         if path.exists():
-            with path.open(newline="") as file:
-                # A killed run may leave half a row behind the last whole one.
-                whole = [row for row in csv.DictReader(file) if None not in row.values()]
-            rows = [row for row in whole if int(row["iteration"]) < iteration]
+            text = path.read_text()
+            # A killed run may leave half a row behind the last whole one.
+            whole = text[: text.rfind("\n") + 1].splitlines()
+            rows = [row for row in csv.DictReader(whole) if int(row["iteration"]) < iteration]
         self._file: TextIO = path.open("w", newline="")
         self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore", lineterminator="\n")
         self._writer.writeheader()
