@@ -1,0 +1,149 @@
+import csv
+import json
+from datetime import datetime
+
+import pytest
+import yaml
+
+from hvd_imagenet import run_folder as module
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.run_folder import EPOCH_COLUMNS, ITERATION_COLUMNS, RunFolder, new_run_folder
+
+
+def _rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _epoch_row(epoch, iteration, error=50.0):
+    values = dict.fromkeys(EPOCH_COLUMNS, 1.0)
+    return values | {"epoch": epoch, "iteration": iteration, "val_error": error}
+
+
+def _a_run(path, iterations=10, epochs=(4, 9)):
+    folder = RunFolder(path, {"minibatch": 4})
+    for iteration in range(iterations):
+        folder.iteration(iteration, iteration / 5, 0.1, 1 / 3)
+        if iteration in epochs:
+            folder.epoch(_epoch_row(epochs.index(iteration), iteration, 50.0 - iteration))
+    return folder
+
+
+def test_the_files_of_a_run(tmp_path):
+    folder = _a_run(tmp_path)
+    folder.close({"val_error_final": 41.0, "iterations": 10})
+    assert (tmp_path / "iterations.csv").read_text().startswith("iteration,epoch,lr,loss\n0,0.000000,0.1,0.333")
+    assert (
+        (tmp_path / "metrics.csv")
+        .read_text()
+        .startswith("epoch,iteration,lr,train_loss,train_error,val_loss,val_error,val_error_top5,images_per_second\n")
+    )
+    assert [float(row["loss"]) for row in _rows(tmp_path / "iterations.csv")] == [1 / 3] * 10  # in full precision
+    assert [(row["epoch"], row["val_error"]) for row in _rows(tmp_path / "metrics.csv")] == [
+        ("0", "46.0"),
+        ("1", "41.0"),
+    ]
+    assert folder.validation_errors == [46.0, 41.0]
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"val_error_final": 41.0, "iterations": 10}
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == {"minibatch": 4}
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_a_run_that_did_not_finish_has_no_summary(tmp_path):
+    _a_run(tmp_path).close()
+    assert not (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("resumed", "epochs", "errors"),
+    [(7, ["0"], [46.0]), (10, ["0", "1"], [46.0, 41.0]), (4, [], []), (5, ["0"], [46.0]), (0, [], [])],
+)
+def test_tables_are_cut_back_to_the_checkpoint(tmp_path, resumed, epochs, errors):
+    _a_run(tmp_path).close()
+    folder = RunFolder(tmp_path, {}, iteration=resumed)
+    assert folder.validation_errors == errors
+    folder.iteration(resumed, resumed / 5, 0.1, 9.0)
+    folder.close()
+    rows = _rows(tmp_path / "iterations.csv")
+    assert [int(row["iteration"]) for row in rows] == list(range(resumed + 1))
+    assert [float(row["loss"]) for row in rows] == [1 / 3] * resumed + [9.0]
+    assert [row["epoch"] for row in _rows(tmp_path / "metrics.csv")] == epochs
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_half_a_last_row_is_dropped(tmp_path, cut):
+    _a_run(tmp_path).close()
+    path = tmp_path / "iterations.csv"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    folder = RunFolder(tmp_path, {}, iteration=10)
+    folder.iteration(10, 2.0, 0.1, 9.0)
+    folder.close()
+    lines = path.read_text().splitlines()
+    assert len({line.count(",") for line in lines}) == 1
+    kept = lines[1:-1]
+    # Every row that is kept is a row that was written, whole.
+    assert set(kept) <= set(whole.decode().splitlines())
+    assert lines[-1] == "10,2.000000,0.1,9.0"
+
+
+def test_rows_are_flushed_within_a_second(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    folder = RunFolder(tmp_path, {})
+    folder.iteration(0, 0.0, 0.1, 1.0)
+    assert _rows(tmp_path / "iterations.csv") == []
+    now[0] += 1.0
+    folder.iteration(1, 0.1, 0.1, 1.0)
+    assert len(_rows(tmp_path / "iterations.csv")) == 2
+    folder.iteration(2, 0.2, 0.1, 1.0)
+    folder.flush()
+    assert len(_rows(tmp_path / "iterations.csv")) == 3
+    folder.close()
+
+
+def test_a_row_of_an_epoch_is_there_at_once(tmp_path):
+    folder = RunFolder(tmp_path, {})
+    folder.iteration(0, 0.0, 0.1, 1.0)
+    folder.epoch(_epoch_row(0, 0))
+    assert len(_rows(tmp_path / "iterations.csv")) == len(_rows(tmp_path / "metrics.csv")) == 1
+    folder.close()
+
+
+def test_columns():
+    assert ITERATION_COLUMNS == ("iteration", "epoch", "lr", "loss")
+    assert EPOCH_COLUMNS == (
+        "epoch", "iteration", "lr", "train_loss", "train_error", "val_loss", "val_error", "val_error_top5",
+        "images_per_second",
+    )  # fmt: skip
+
+
+def test_every_run_gets_a_folder_of_its_own(tmp_path):
+    folders = {new_run_folder(tmp_path / "runs", "digits") for _ in range(5)}
+    assert len(folders) == 5
+    assert all(folder.is_dir() and folder.name.startswith("digits-") for folder in folders)
+
+
+def test_a_run_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(
+        UserError,
+        match=r"^run folder .*/runs/digits-[-\d]*: cannot be made \(Not a directory\); choose one with --out$",
+    ):
+        new_run_folder(tmp_path / "runs", "digits")
+
+
+def test_a_hundred_runs_in_one_second(tmp_path, monkeypatch):
+    class Clock:
+        @staticmethod
+        def now():
+            return datetime(2026, 1, 1)
+
+    monkeypatch.setattr(module, "datetime", Clock)
+    for _ in range(100):
+        new_run_folder(tmp_path, "r")
+    with pytest.raises(
+        UserError, match=r"r-20260101-000000-99: a hundred runs started this second; choose one with --out$"
+    ):
+        new_run_folder(tmp_path, "r")
