@@ -1,0 +1,64 @@
+"""What README says to type is typed here."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from ranks import ROOT, program, run
+
+from hvd_imagenet.cli import build_parser
+
+README = (ROOT / "README.md").read_text()
+SHELL_LINES = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+]
+OWN_COMMANDS = [re.split(r"hvd-imagenet ", line, maxsplit=1)[1] for line in SHELL_LINES if "hvd-imagenet " in line]
+
+
+def test_the_loop_is_complete_in_thirty_lines_and_learns_on_two_ranks(tmp_path: Path) -> None:
+    [loop] = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(loop.splitlines()) <= 30
+    script = tmp_path / "loop.py"
+    script.write_text(
+        loop + '\nprint(f"rank {hvd.rank()}: {optimizer.iteration} iterations, loss {loss.item():.3f}")\n'
+    )
+    done = run(program("launch", "-np", "2", "--", sys.executable, str(script)), timeout_s=180)
+    assert done.returncode == 0, done.stderr
+    ends = re.findall(r"rank (\d): 60 iterations, loss ([\d.]+)", done.stdout)
+    assert sorted(rank for rank, _ in ends) == ["0", "1"], done.stdout
+    assert all(float(loss) < 1.0 for _, loss in ends), done.stdout
+
+
+@pytest.mark.parametrize("command", OWN_COMMANDS)
+def test_every_command_has_the_options_that_it_is_shown_with(command: str) -> None:
+    words = shlex.split(command)
+    while words:
+        arguments = build_parser(words[0]).parse_args(words)
+        words = getattr(arguments, "program", [])[1:]
+        assert callable(arguments.run)
+
+
+@pytest.mark.parametrize("command", [command for command in OWN_COMMANDS if command.startswith("schedule")])
+def test_the_schedules_are_printed(command: str) -> None:
+    done = run(program(*shlex.split(command)), timeout_s=30)
+    assert done.returncode == 0, done.stderr
+    assert "3.2" in done.stdout or "1.6" in done.stdout
+
+
+def test_every_make_target_is_there() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    named = {shlex.split(line)[1] for line in SHELL_LINES if line.startswith("make ")} | {"setup", "help"}
+    assert named <= set(targets)
+
+
+def test_every_link_and_every_name_in_the_table_is_there() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+    for names, target in re.findall(r"\| ((?:`\w+`(?:, )?)+) in \[[^]]+\]\(([^)]+)\)", README):
+        code = (ROOT / target).read_text()
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^(?:class|def) {name}\b", code, flags=re.MULTILINE), (name, target)
