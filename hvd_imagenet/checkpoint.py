@@ -70,7 +70,7 @@ def save(run_folder: Path, checkpoint: Checkpoint) -> Path:
     digests = {}
     for part, arrays in checkpoint.tensors.items():
         path = temporary / f"{part}.safetensors"
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
         _flush(path)
         digests[path.name] = _sha256(path)
     manifest = {"format": FORMAT, **checkpoint.manifest, "iteration": checkpoint.iteration, "sha256": digests}
@@ -143,8 +143,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         UserError: it cannot be read, or is of another format.
     """
     try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
+        manifest: dict[str, Any] = dict(json.loads((path / MANIFEST).read_text()))
+    except (OSError, TypeError, ValueError) as error:
         raise UserError(f"checkpoint {path}: {MANIFEST} cannot be read ({error}); take another checkpoint") from error
     if manifest.get("format") != FORMAT:
         raise UserError(
