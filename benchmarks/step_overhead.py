@@ -1,0 +1,116 @@
+"""Is our training step as fast as a bare Horovod loop and as torch DistributedDataParallel, on 2 ranks of one CPU?
+
+Each contestant computes the same network on the same number of images a rank, one thread a rank. They take turns;
+a ratio is the median over rounds of (peer's seconds / our seconds) of the same round: higher is better for us.
+
+    python benchmarks/step_overhead.py --json benchmarks/results/step_overhead.json
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+BIN = Path(sys.executable).parent
+LOOPS = str(Path(__file__).with_name("step_loops.py"))
+RANKS = 2
+LAUNCH = [sys.executable, "-m", "hvd_imagenet", "launch", "-np", str(RANKS), "--", sys.executable, LOOPS]
+# As Horovod's documentation starts it over MPI.
+UPSTREAM = [str(BIN / "mpirun"), "--allow-run-as-root", "-np", str(RANKS), "--bind-to", "none", "--map-by", "slot"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(RANKS), "--standalone", LOOPS]
+CHANNELS_LAST = "layout=channels_last"
+
+
+def contestants(model: str) -> dict[str, tuple[list[str], str, list[str]]]:
+    """Launcher, loop and options of each."""
+    chosen = {
+        "ours": (LAUNCH, "ours", []),
+        "ours_channels_last": (LAUNCH, "ours", [CHANNELS_LAST]),
+        "bare_horovod": (LAUNCH, "bare_horovod", []),
+        "ddp": (TORCHRUN, "ddp", []),
+        "ddp_channels_last": (TORCHRUN, "ddp", [CHANNELS_LAST]),
+    }
+    if model == "resnet50":
+        chosen["bare_horovod_as_started_upstream"] = ([*UPSTREAM, sys.executable, LOOPS], "bare_horovod", [])
+    return chosen
+
+
+def seconds_of(launcher: list[str], words: list[str]) -> float:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launcher, *words], env=environment, capture_output=True, text=True, timeout=1200)
+    for line in done.stdout.splitlines():
+        if line.startswith('{"seconds"'):
+            return float(json.loads(line)["seconds"])
+    raise RuntimeError(f"{' '.join(launcher + words)}\n{done.stdout}\n{done.stderr}")
+
+
+def measure(model: str, image_size: int, images: int, iterations: int, rounds: int) -> dict[str, list[float]]:
+    chosen = contestants(model)
+    seconds: dict[str, list[float]] = {name: [] for name in chosen}
+    turns = [name for round_number in range(rounds) for name in list(chosen)[:: 1 if round_number % 2 else -1]]
+    for name in tqdm(turns, desc=model, disable=not sys.stderr.isatty()):
+        launcher, loop, options = chosen[name]
+        words = [loop, model, str(image_size), str(images), str(iterations), *options]
+        seconds[name].append(seconds_of(launcher, words))
+        print(f"{model} {name}: {seconds[name][-1]:.3f} s an iteration", flush=True)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], peers: list[str], ours: list[str]) -> float:
+    """Best peer over best of ours, round by round."""
+    rounds = zip(*(seconds[name] for name in peers + ours), strict=True)
+    return round(statistics.median(min(row[: len(peers)]) / min(row[len(peers) :]) for row in rounds), 3)
+
+
+def provenance(processes: str) -> dict[str, str]:
+    """Command, machine, date and commit of a result."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return {
+        "command": "python " + " ".join(sys.argv),
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores; {processes}",
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit.stdout.strip(),
+    }
+
+
+def cpu_name() -> str:
+    names = [line.split(":")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return names[0].strip() if names else platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    resnet50 = measure("resnet50", image_size=224, images=8, iterations=3, rounds=arguments.rounds)
+    resnet20 = measure("resnet20", image_size=32, images=64, iterations=15, rounds=arguments.rounds)
+    both = ["ours", "ours_channels_last"]
+    ddp = ["ddp", "ddp_channels_last"]
+    ratios = {
+        "resnet50_vs_bare_horovod": ratio(resnet50, ["bare_horovod"], ["ours"]),
+        "resnet50_vs_bare_horovod_as_started_upstream": ratio(resnet50, ["bare_horovod_as_started_upstream"], ["ours"]),
+        "resnet50_vs_ddp": ratio(resnet50, ddp, both),
+        "resnet50_contiguous_vs_ddp_contiguous": ratio(resnet50, ["ddp"], ["ours"]),
+        "resnet20_vs_bare_horovod": ratio(resnet20, ["bare_horovod"], ["ours"]),
+        "resnet20_vs_ddp": ratio(resnet20, ddp, both),
+    }
+    result = {
+        **provenance(f"{RANKS} ranks of 1 thread"),
+        "ratios": ratios,
+        "seconds_per_iteration": {"resnet50": resnet50, "resnet20": resnet20},
+    }
+    print(json.dumps(ratios, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
