@@ -56,19 +56,27 @@ def test_a_run_that_did_not_finish_has_no_summary(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("resumed", "epochs", "errors"),
-    [(7, ["0"], [46.0]), (10, ["0", "1"], [46.0, 41.0]), (4, [], []), (5, ["0"], [46.0]), (0, [], [])],
+    ("resumed", "epochs_done", "errors"),
+    [(7, 1, [46.0]), (10, 2, [46.0, 41.0]), (4, 0, []), (10, 1, [46.0]), (0, 0, [])],
 )
-def test_tables_are_cut_back_to_the_checkpoint(tmp_path, resumed, epochs, errors):
+def test_tables_are_cut_back_to_the_checkpoint(tmp_path, resumed, epochs_done, errors):
     _a_run(tmp_path).close()
-    folder = RunFolder(tmp_path, {}, iteration=resumed)
+    folder = RunFolder(tmp_path, {}, iteration=resumed, epochs_done=epochs_done)
     assert folder.validation_errors == errors
     folder.iteration(resumed, resumed / 5, 0.1, 9.0)
     folder.close()
     rows = _rows(tmp_path / "iterations.csv")
     assert [int(row["iteration"]) for row in rows] == list(range(resumed + 1))
     assert [float(row["loss"]) for row in rows] == [1 / 3] * resumed + [9.0]
-    assert [row["epoch"] for row in _rows(tmp_path / "metrics.csv")] == epochs
+    assert [float(row["val_error"]) for row in _rows(tmp_path / "metrics.csv")] == errors
+
+
+def test_the_preliminary_row_of_an_epoch_in_progress_is_dropped(tmp_path):
+    _a_run(tmp_path, iterations=7, epochs=(4, 6)).close()  # the second row is that of a stop in epoch 1
+    folder = RunFolder(tmp_path, {}, iteration=7, epochs_done=1)
+    folder.close()
+    assert folder.validation_errors == [46.0]
+    assert len(_rows(tmp_path / "iterations.csv")) == 7
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
