@@ -67,15 +67,15 @@ def new_run_folder(parent: Path, recipe_name: str) -> Path:
 
 
 class _Table:
-    """A CSV file that is cut back to the iterations before one when it is opened, and flushed once a second."""
+    """A CSV file that is cut back to the rows before a number when it is opened, and flushed once a second."""
 
-    def __init__(self, path: Path, columns: Sequence[str], iteration: int) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], number: str, kept: int) -> None:
         rows: list[dict[str, str]] = []
         if path.exists():
             text = path.read_text()
             # A killed run may leave half a row behind the last whole one.
             whole = text[: text.rfind("\n") + 1].splitlines()
-            rows = [row for row in csv.DictReader(whole) if int(row["iteration"]) < iteration]
+            rows = [row for row in csv.DictReader(whole) if int(row[number]) < kept]
         self._file: TextIO = path.open("w", newline="")
         self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore", lineterminator="\n")
         self._writer.writeheader()
@@ -104,13 +104,14 @@ class RunFolder:
         path: the run's folder, which exists.
         config: the options, plain data.
         iteration: of the checkpoint resumed from; rows of this iteration and later ones are dropped.
+        epochs_done: by then; rows of this epoch and later ones are dropped.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], iteration: int = 0) -> None:
+    def __init__(self, path: Path, config: Mapping[str, Any], iteration: int = 0, epochs_done: int = 0) -> None:
         self.path = path
         (path / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-        self._iterations = _Table(path / "iterations.csv", ITERATION_COLUMNS, iteration)
-        self._epochs = _Table(path / "metrics.csv", EPOCH_COLUMNS, iteration)
+        self._iterations = _Table(path / "iterations.csv", ITERATION_COLUMNS, "iteration", iteration)
+        self._epochs = _Table(path / "metrics.csv", EPOCH_COLUMNS, "epoch", epochs_done)
         self.validation_errors = [float(row["val_error"]) for row in self._epochs.rows]
         self._events = SummaryWriter(str(path), purge_step=iteration or None)
 

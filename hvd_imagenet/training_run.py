@@ -156,7 +156,7 @@ class TrainingRun:
         """The epochs that get a row now, after iteration − 1: those it ended, or the unfinished last one."""
         ended = list(epochs_ended(self.recipe, self.images, self.iteration - 1))
         wanted = [epoch for epoch in ended if epoch >= self.epochs_done and epoch < self.recipe.epochs]
-        if self.iteration == self.stop_at and not wanted and self.epoch_sums.images:
+        if self.iteration == self.stop_at and not wanted:
             wanted = [self.epochs_done]
         return wanted
 
@@ -166,6 +166,8 @@ class TrainingRun:
 
     def end_epochs(self, epochs: list[int], lr: float, speed: float, validation: Sums) -> None:
         """Writes the rows of epochs, all with the same numbers, and begins to sum anew.
+
+        The row of an epoch that was stopped before its end is preliminary: a run that goes on writes it again.
 
         Args:
             epochs: of rows_due.
@@ -189,8 +191,9 @@ class TrainingRun:
             if self.folder is not None:
                 self.folder.epoch(row)
             self.log(_line(epoch, self.recipe.epochs, lr, speed, train, validation))
-        self.epochs_done += len(epochs)
-        self.epoch_sums = Sums()
+        if self.iteration * self.recipe.minibatch >= (epochs[-1] + 1) * self.images:
+            self.epochs_done += len(epochs)
+            self.epoch_sums = Sums()
         self._restart_clock()
 
     def manifest(self, lr: float, data_fingerprint: str, framework: str, versions: Mapping[str, str]) -> dict[str, Any]:

@@ -86,6 +86,13 @@ class Trainer:
         total = recipe.workers.iterations(images, recipe.epochs)
         self.run_state = TrainingRun(recipe, images, None, min(total, config.max_iterations or total), self._log)
         self._resume()
+        self.progress = Progress(
+            shown=session.communicator.rank == 0,
+            bar=config.progress_bar and not self.finished,
+            iterations=self.run_state.stop_at,
+            done=self.run_state.iteration,
+            minibatch=recipe.minibatch,
+        )
         self.compute = torch.compile(self.network) if config.torchcompile else self.network
         self._pending: tuple[int, float, Tensor, int] | None = None
         self._lr = recipe.learning_rate(recipe.workers.progress_epochs(max(self.run_state.iteration - 1, 0), images))
@@ -117,7 +124,8 @@ class Trainer:
         if self.ema is not None:
             hvd.broadcast_parameters(self.ema.tensors, root_rank=0)
         if communicator.rank == 0 and not self.finished:
-            state.folder = RunFolder(session.out, config_of(self.recipe, self.config), state.iteration)
+            config = config_of(self.recipe, self.config)
+            state.folder = RunFolder(session.out, config, state.iteration, state.epochs_done)
 
     @property
     def finished(self) -> bool:
@@ -127,20 +135,13 @@ class Trainer:
     def run(self) -> None:
         """Trains to the end, or says that there is nothing left to do."""
         state, session = self.run_state, self.session
-        self.progress = Progress(
-            shown=session.communicator.rank == 0,
-            bar=self.config.progress_bar,
-            iterations=state.stop_at,
-            done=state.iteration,
-            minibatch=self.recipe.minibatch,
-        )
         if self.finished:
             self._log(f"{session.out} is finished: {state.iteration} of {state.stop_at} iterations are done")
             self.progress.close()
             return
         self._log(self._headline())
         for batches in self._iterations():
-            self._iterate(batches)
+            self.iterate(batches)
             rows = state.rows_due()
             if rows:
                 self._end_epochs(rows)
@@ -179,7 +180,12 @@ class Trainer:
         finally:
             batches.close()
 
-    def _iterate(self, batches: list[Batch]) -> None:
+    def iterate(self, batches: list[Batch]) -> None:
+        """One step.
+
+        Args:
+            batches: pixels and labels of this process's virtual workers, workers_per_pass of them in each.
+        """
         recipe, device, state = self.recipe, self.session.device, self.run_state
         sums = torch.zeros(4, dtype=torch.float64, device=device)
         self.optimizer.zero_grad(set_to_none=True)
