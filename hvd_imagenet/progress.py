@@ -30,7 +30,7 @@ class Progress:
         self._iterations = iterations
         self._minibatch = minibatch
         self._last_line_s = time.monotonic()
-        self._last_iteration = done
+        self._iteration = self._last_line_iteration = done
         self._bar = None
         if shown and bar:
             self._bar = tqdm(total=iterations, initial=done, unit="it", dynamic_ncols=True, file=sys.stderr)
@@ -43,17 +43,17 @@ class Progress:
             lr: η of its step.
             loss: mean over its minibatch.
         """
+        self._iteration = iteration
         if self._bar is not None:
             speed = (self._bar.format_dict["rate"] or 0.0) * self._minibatch
             self._bar.set_postfix_str(f"{speed:,.0f} images/s, lr {lr:.3g}, loss {loss:.3f}", refresh=False)
             self._bar.update(1)
         elif self._shown and time.monotonic() - self._last_line_s >= _SECONDS_BETWEEN_LINES:
             seconds = time.monotonic() - self._last_line_s
-            speed = (iteration - self._last_iteration) * self._minibatch / seconds
+            speed = (iteration - self._last_line_iteration) * self._minibatch / seconds
             self.line(
                 f"iteration {iteration + 1}/{self._iterations}  lr {lr:.4g}  loss {loss:.4f}  {speed:,.0f} images/s"
             )
-            self._last_iteration = iteration
 
     def line(self, text: str) -> None:
         """Prints a line above the bar.
@@ -68,6 +68,7 @@ class Progress:
         else:
             print(text, flush=True)
         self._last_line_s = time.monotonic()
+        self._last_line_iteration = self._iteration
 
     def close(self) -> None:
         """Leaves the bar as it is."""
