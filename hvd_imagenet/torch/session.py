@@ -163,7 +163,11 @@ def config_of(recipe: Recipe, config: RunConfig) -> dict[str, object]:
     left_out = ("out", "resume", "progress_bar", "recipe_name")
     options = {k: v for k, v in dataclasses.asdict(config).items() if k not in left_out}
     fields = {"recipe": config.recipe_name, "framework": "torch", **dataclasses.asdict(recipe), **options}
-    return {
-        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        for name, value in fields.items()
-    }
+    # Options leave out the unit that fields have in their names: --image-size, image_size_px.
+    return {name.removesuffix("_px"): _plain(value) for name, value in fields.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
