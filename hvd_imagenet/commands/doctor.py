@@ -7,7 +7,7 @@ from hvd_imagenet.horovod_build.finding import as_json, as_text, works
 
 EXAMPLES = """\
 examples:
-  hvd-imagenet doctor            what is installed, what fits, and what to do where it does not
+  hvd-imagenet doctor            what is installed, what fits, and what to do
   hvd-imagenet doctor --json     the same for a program
 
 The exit code is 1 where training would not work.

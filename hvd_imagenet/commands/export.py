@@ -13,8 +13,9 @@ from hvd_imagenet.weights import to_keras, to_torchvision
 EXAMPLES = """\
 examples:
   hvd-imagenet export --checkpoint runs/RUN --to torchvision --out resnet50.pth
-      model = torchvision.models.resnet50(); model.load_state_dict(torch.load("resnet50.pth"))
-  hvd-imagenet export --checkpoint runs/RUN --to keras --out resnet50.safetensors
+      model = torchvision.models.resnet50()
+      model.load_state_dict(torch.load("resnet50.pth"))
+  hvd-imagenet export --checkpoint runs/RUN --to keras --out r50.safetensors
       arrays LAYER/VARIABLE in Keras' layouts, layers by torchvision's names
 """
 _CONVERSIONS = {"torchvision": to_torchvision, "keras": to_keras}

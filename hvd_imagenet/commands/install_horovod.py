@@ -7,12 +7,13 @@ from hvd_imagenet.horovod_build.install import install_horovod
 
 EXAMPLES = """\
 examples:
-  hvd-imagenet install-horovod              for the torch and tensorflow of this environment
-  hvd-imagenet install-horovod --force      build again, whatever the cache holds
+  hvd-imagenet install-horovod            for the installed torch and tensorflow
+  hvd-imagenet install-horovod --force    build again, whatever the cache holds
   HOROVOD_WITHOUT_TENSORFLOW=1 hvd-imagenet install-horovod      for torch alone
-  HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_HOME=DIR CUDA_HOME=DIR HOROVOD_CUDA_HOME=DIR \\
-      hvd-imagenet install-horovod          with NCCL; Horovod's other build variables are passed on too
+  HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_HOME=DIR CUDA_HOME=DIR \\
+      HOROVOD_CUDA_HOME=DIR hvd-imagenet install-horovod               with NCCL
 
+Horovod's other build variables are passed on too.
 Wheels are kept in ${XDG_CACHE_HOME:-~/.cache}/hvd_imagenet/wheels.
 """
 

@@ -14,12 +14,13 @@ from hvd_imagenet.launcher.process import run_job
 
 EXAMPLES = """\
 examples:
-  hvd-imagenet launch -np 2 -- train --data DIR          two processes of hvd-imagenet train
-  hvd-imagenet launch -np 8 -- python my_loop.py         any other program
-  hvd-imagenet launch --dry-run -np 2 -- train           the mpirun command, to read or to paste
+  hvd-imagenet launch -np 2 -- train --data DIR    two processes of `train`
+  hvd-imagenet launch -np 8 -- python my_loop.py   any other program
+  hvd-imagenet launch --dry-run -np 2 -- train     the mpirun command, to read
 
-Processes are bound to their share of the cores, and OMP_NUM_THREADS, TF_NUM_INTRAOP_THREADS and HOROVOD_CYCLE_TIME
-are set unless you have set them. The exit code is that of the first process that failed.
+Processes are bound to their share of the cores; OMP_NUM_THREADS,
+TF_NUM_INTRAOP_THREADS and HOROVOD_CYCLE_TIME are set unless you have set them.
+The exit code is that of the first process that failed.
 """
 
 

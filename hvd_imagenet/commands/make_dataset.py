@@ -15,7 +15,8 @@ from hvd_imagenet.errors import UserError
 EXAMPLES = """\
 examples:
   hvd-imagenet make-dataset data/digits --source digits
-  hvd-imagenet make-dataset data/shapes --source shapes --images 8000 --classes 20 --size 64 --seed 1
+  hvd-imagenet make-dataset data/shapes --source shapes --images 8000 \\
+      --classes 20 --size 64 --seed 1
 """
 _SHAPES_OPTIONS = ("images", "classes", "size", "seed")
 

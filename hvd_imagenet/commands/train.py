@@ -13,10 +13,14 @@ from hvd_imagenet.run_config import AMP_DTYPES, COMPRESSIONS, DTYPES, RunConfig
 
 EXAMPLES = """\
 examples:
-  hvd-imagenet train --recipe digits --data digits                     one process
-  hvd-imagenet launch -np 2 -- train --recipe digits --data digits     two processes, the same result
-  hvd-imagenet train --data /data/imagenet --minibatch 1024 --out run  goes on where it was stopped
-  hvd-imagenet train -c runs/digits-20260101-120000/config.yaml        the same run again
+  hvd-imagenet train --recipe digits --data digits
+      one process
+  hvd-imagenet launch -np 2 -- train --recipe digits --data digits
+      two processes, the same result
+  hvd-imagenet train --data /data/imagenet --minibatch 1024 --out run
+      goes on where it was stopped
+  hvd-imagenet train -c runs/digits-20260101-120000/config.yaml
+      the same run again
 """
 _RUN_OPTIONS = [
     field.name for field in dataclasses.fields(RunConfig) if field.name not in ("data", "recipe_name", "progress_bar")
