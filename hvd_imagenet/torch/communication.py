@@ -49,9 +49,20 @@ def broadcast(model: nn.Module, optimizer: torch.optim.Optimizer | None = None, 
         >>> broadcast(nn.Linear(2, 1))
     """
     if optimizer is not None:
-        # First: where there is no state yet, Horovod makes some by a step, which moves the weights.
-        hvd.broadcast_optimizer_state(optimizer, root_rank=root_rank)
+        _broadcast_optimizer(optimizer, root_rank)
     hvd.broadcast_parameters(model.state_dict(), root_rank=root_rank)
+
+
+def _broadcast_optimizer(optimizer: torch.optim.Optimizer, root_rank: int) -> None:
+    """Call it before the weights are broadcast: on a rank without state Horovod makes some by a step, moving them."""
+    if hvd.broadcast_object(any(optimizer.state.values()), root_rank=root_rank):
+        hvd.broadcast_optimizer_state(optimizer, root_rank=root_rank)
+        return
+    # On the root that step would move the weights that count, and leave weight decay in the momentum.
+    optimizer.state.clear()
+    options = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    for group, of_root in zip(optimizer.param_groups, hvd.broadcast_object(options, root_rank=root_rank), strict=True):
+        group.update(of_root)
 
 
 def metric_average(total: float, images: int) -> float:
