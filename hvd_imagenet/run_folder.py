@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
-from tensorboardX import SummaryWriter
 
 from hvd_imagenet.errors import UserError
 
@@ -108,6 +107,8 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any], iteration: int = 0, epochs_done: int = 0) -> None:
+        from tensorboardX import SummaryWriter  # late: it imports torch where it finds it
+
         self.path = path
         (path / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
         self._iterations = _Table(path / "iterations.csv", ITERATION_COLUMNS, "iteration", iteration)
