@@ -1,11 +1,29 @@
 """What a run shows while it goes: a bar on a terminal, plain lines elsewhere; on rank 0 alone."""
 
+import os
 import sys
 import time
+from pathlib import Path
 
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 30.0
+
+
+def own_command() -> str:
+    """How to call this program from here, for the lines that say what to do next.
+
+    Returns:
+        The console script beside this interpreter, by the shorter of its relative and its absolute path.
+
+    Example:
+        >>> own_command().endswith(("hvd-imagenet", "-m hvd_imagenet"))
+        True
+    """
+    script = Path(sys.executable).with_name("hvd-imagenet")
+    if not script.exists():
+        return f"{sys.executable} -m hvd_imagenet"
+    return min(os.path.relpath(script), str(script), key=len)
 
 
 class Progress:

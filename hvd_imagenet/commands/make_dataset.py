@@ -11,6 +11,7 @@ from hvd_imagenet.data.dataset_folder import is_finished, write_dataset
 from hvd_imagenet.data.digits import IMAGES, digit_files
 from hvd_imagenet.data.shapes import ShapesOptions, shape_files
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.progress import own_command
 
 EXAMPLES = """\
 examples:
@@ -57,6 +58,5 @@ def run(arguments: argparse.Namespace) -> int:
         with tqdm(files, total=total, unit="img", file=sys.stderr, disable=not sys.stderr.isatty()) as progress:
             counts = write_dataset(folder, options, progress)
         print(f"Wrote {counts['train']} training and {counts['val']} validation images to {folder}.")
-    recipe = "--recipe digits " if arguments.source == "digits" else ""
-    print(f"Next: hvd-imagenet train {recipe}--data {shlex.quote(str(folder))}")
+    print(f"next: {own_command()} train --recipe {arguments.source} --data {shlex.quote(str(folder))}")
     return 0

@@ -96,8 +96,9 @@ def abort_job_on_exception() -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if hvd.is_initialized() and hvd.size() > 1:
             print(f"rank {hvd.rank()} of {hvd.size()} on {os.uname().nodename}:", file=sys.stderr)
-        told = "".join(traceback.format_exception(kind, error, trace)).rstrip()
-        abort_job(told, exit_code=130 if issubclass(kind, KeyboardInterrupt) else 1)
+        if issubclass(kind, KeyboardInterrupt):
+            abort_job("interrupted", exit_code=130)
+        abort_job("".join(traceback.format_exception(kind, error, trace)).rstrip(), exit_code=1)
 
     sys.excepthook = hook
 

@@ -1,6 +1,5 @@
 """The training loop."""
 
-import sys
 from collections.abc import Iterator
 
 import horovod.torch as hvd
@@ -14,7 +13,7 @@ from hvd_imagenet.core.metrics import Sums
 from hvd_imagenet.core.sharding import Stream
 from hvd_imagenet.data.reader import Batch, Reader
 from hvd_imagenet.errors import AgreedError, UserError
-from hvd_imagenet.progress import Progress
+from hvd_imagenet.progress import Progress, own_command
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
 from hvd_imagenet.run_folder import RunFolder
@@ -255,5 +254,4 @@ class Trainer:
         state.folder.close(summary)
         error = summary["val_error_final"]
         print(f"validation error {error:.2f} % after {state.iteration} iterations; everything is in {self.session.out}")
-        program = "hvd-imagenet" if sys.argv[0].endswith("hvd-imagenet") else "python -m hvd_imagenet"
-        print(f"next: {program} evaluate --checkpoint {self.session.out} --data {self.config.data}", flush=True)
+        print(f"next: {own_command()} evaluate --checkpoint {self.session.out} --data {self.config.data}", flush=True)

@@ -7,6 +7,7 @@ from hvd_imagenet.data.dataset_folder import write_dataset
 from hvd_imagenet.data.listing import list_dataset
 from hvd_imagenet.data.shapes import ShapesOptions, shape_files
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.progress import own_command
 
 SMALL = ["--source", "shapes", "--images", "40", "--classes", "4", "--size", "16", "--seed", "3"]
 
@@ -21,7 +22,7 @@ def test_digits(tmp_path, capsys):
     told = capsys.readouterr()
     assert told.out == (
         f"Wrote 1437 training and 360 validation images to {folder}.\n"
-        f"Next: hvd-imagenet train --recipe digits --data {folder}\n"
+        f"next: {own_command()} train --recipe digits --data {folder}\n"
     )
     assert told.err == ""  # no progress bar where there is no terminal
     train, val = list_dataset(folder)
@@ -33,7 +34,8 @@ def test_shapes(tmp_path, capsys):
     folder = tmp_path / "my shapes"
     assert _make(folder, *SMALL) == 0
     assert capsys.readouterr().out == (
-        f"Wrote 40 training and 10 validation images to {folder}.\nNext: hvd-imagenet train --data '{folder}'\n"
+        f"Wrote 40 training and 10 validation images to {folder}.\n"
+        f"next: {own_command()} train --recipe shapes --data '{folder}'\n"
     )
     train, val = list_dataset(folder)
     assert (len(train), len(val), len(train.classes)) == (40, 10, 4)
@@ -51,7 +53,7 @@ def test_second_call_says_so_and_changes_nothing(tmp_path, capsys):
     before = (tmp_path / "d" / "dataset.json").stat().st_mtime_ns
     capsys.readouterr()
     assert _make(tmp_path / "d", *SMALL) == 0
-    assert capsys.readouterr().out.startswith(f"{tmp_path}/d already holds this data set.\nNext: ")
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/d already holds this data set.\nnext: ")
     assert (tmp_path / "d" / "dataset.json").stat().st_mtime_ns == before
 
 
