@@ -193,8 +193,8 @@ class Trainer:
             loss, of_batch = sums_of_batch(logits, torch.from_numpy(labels).to(device), recipe.label_smoothing)
             (loss / recipe.per_worker).backward()
             sums += of_batch
-        # Reduced while the next iteration computes: reporting costs no waiting.
-        handle = hvd.allreduce_async_(sums, op=hvd.Sum, name="hvd_imagenet.metrics")
+        # Reduced while the next iteration computes: reporting costs no waiting. Two are under way by then, hence two names.
+        handle = hvd.allreduce_async_(sums, op=hvd.Sum, name=f"hvd_imagenet.metrics.{state.iteration % 2}")
         if recipe.clip_grad is not None:
             self.optimizer.synchronize()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_grad)
