@@ -193,7 +193,7 @@ class Trainer:
             loss, of_batch = sums_of_batch(logits, torch.from_numpy(labels).to(device), recipe.label_smoothing)
             (loss / recipe.per_worker).backward()
             sums += of_batch
-        # Reduced while the next iteration computes: reporting costs no waiting. Two are under way by then, hence two names.
+        # Reduced while the next iteration computes, so that reporting costs no waiting; two may be under way at once.
         handle = hvd.allreduce_async_(sums, op=hvd.Sum, name=f"hvd_imagenet.metrics.{state.iteration % 2}")
         if recipe.clip_grad is not None:
             self.optimizer.synchronize()
