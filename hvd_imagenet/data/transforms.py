@@ -1,4 +1,4 @@
-"""Which part of an image is shown, and whether it is mirrored (PAPER.md 11): plain arithmetic, no pixels.
+"""Which part of an image is shown, and whether it is mirrored (section 5.1 of the paper): plain arithmetic, no pixels.
 
 Every decision is a pure function of (seed, epoch, image), so that it does not depend on the process, the thread
 or the order in which images are read.
@@ -28,7 +28,7 @@ def _check_range(name: str, pair: tuple[float, float], highest: float) -> None:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The random crop and flip of a training image (PAPER.md 11).
+    """The random crop and flip of a training image (section 5.1 of the paper).
 
     Attributes:
         area_range: least and greatest area of the crop, as fractions of the image's area.
@@ -55,7 +55,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class CentreCrop:
-    """The one deterministic crop of a validation image (PAPER.md 11).
+    """The one deterministic crop of a validation image (section 5.1 of the paper).
 
     Attributes:
         resize_px: what the shorter side is resized to before the central square is cut out.
@@ -133,7 +133,7 @@ def box_of_draws(width: int, height: int, augmentation: Augmentation, draws: np.
 def random_resized_crop_box(
     width: int, height: int, augmentation: Augmentation, seed: int, epoch: int, image: int
 ) -> tuple[int, int, int, int]:
-    """The crop of one image in one epoch (PAPER.md 11).
+    """The crop of one image in one epoch (section 5.1 of the paper).
 
     Args:
         width: of the image, pixels.
