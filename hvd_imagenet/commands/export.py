@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from hvd_imagenet import checkpoint as checkpoints
@@ -55,8 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     arrays = _CONVERSIONS[arguments.to](checkpoint.tensors[part])
     try:
         _write(arguments.out, arrays)
-    except OSError as error:
-        raise UserError(f"--out {arguments.out}: cannot be written ({error.strerror})") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"--out {arguments.out}: cannot be written ({error}); choose another file") from error
     print(f"{len(arrays)} arrays of {checkpoint.manifest['recipe']['model']}, {path}, are in {arguments.out}")
     return 0
 

@@ -9,7 +9,7 @@ any iteration can be asked for by itself, and no library's version changes it. I
 on pairs (left, right) of digits below a = max(⌈√N⌉, 8), whose rounds are (left, right) ← (right, left + F(right) mod a)
 with F from `counter_random.hash64`. It permutes [0, a²); a result of N or more is sent through again until it
 falls below N ("cycle walking", Black and Rogaway 2002), and a keyed rotation modulo N follows, without which only
-even permutations would come out where a² = N. From N = 64 on a² exceeds N by less than 2√N + 1, so few walk.
+even permutations would come out where a² = N is even. From N = 64 on a² exceeds N by less than 2√N + 1, so few walk.
 """
 
 import math
