@@ -1,33 +1,15 @@
 """A recipe gives the same run on any number of processes, and however a process computes its workers."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ranks import run_ranks
-
-from hvd_imagenet import checkpoint
+from training import RECIPE, distance, losses, rows, tensors, train_all
 
 ITERATIONS = 20
 # Warmup for 2 epochs (4 and 6 iterations), then a cosine: η is another one at each step.
-RECIPE = {
-    "model": "resnet8",
-    "epochs": 12,
-    "reference_lr": 0.05,
-    "reference_minibatch": 16,
-    "warmup_epochs": 2,
-    "schedule": "cosine",
-    "weight_decay": 1e-3,
-    "image_size_px": 16,
-    "validation_resize_px": 16,
-    "area_range": (0.6, 1.0),
-    "horizontal_flip": False,
-    "pixel_mean": (127.5,) * 3,
-    "pixel_std": (63.75,) * 3,
-    "seed": 7,
-}
 TWELVE = {**RECIPE, "minibatch": 48, "per_worker": 4}
 SEVEN = {**RECIPE, "minibatch": 35, "per_worker": 5}
 # In float32 rounding grows from iteration to iteration, with the learning rate.
@@ -63,20 +45,6 @@ RUNS: dict[int, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
 }
 
 
-def train_all(data: str, out: str, runs: dict[str, Any]) -> None:
-    """Each run with the trainer behind `hvd-imagenet train`."""
-    from hvd_imagenet.recipes import Recipe
-    from hvd_imagenet.run_config import RunConfig
-    from hvd_imagenet.torch.communication import HorovodCommunicator
-    from hvd_imagenet.torch.session import prepare
-    from hvd_imagenet.torch.trainer import Trainer
-
-    for name, (recipe_fields, options) in runs.items():
-        recipe = Recipe(**recipe_fields)
-        config = RunConfig(**{"max_iterations": ITERATIONS, **options, "data": Path(data), "out": Path(out) / name})
-        Trainer(recipe, config, prepare(recipe, config, HorovodCommunicator())).run()
-
-
 class Runs:
     """The runs on a number of processes, started when they are first asked for."""
 
@@ -88,34 +56,26 @@ class Runs:
         out = self._parent / f"{processes}-processes"
         if processes not in self._failures:
             self._failures[processes] = "failed in an earlier test"
-            run_ranks(processes, train_all, self._data, out, RUNS[processes], timeout_s=300)
+            of_all = {"max_iterations": ITERATIONS}
+            runs = [(name, recipe, {**of_all, **options}) for name, (recipe, options) in RUNS[processes].items()]
+            run_ranks(processes, train_all, self._data, out, runs, timeout_s=300)
             self._failures[processes] = None
         assert self._failures[processes] is None
         return out
 
     def tensors(self, processes: int, name: str, part: str = "model") -> dict[str, np.ndarray]:
-        path = checkpoint.latest(self.folder(processes) / name)
-        assert path is not None
-        return checkpoint.load(path).tensors[part]
+        return tensors(self.folder(processes) / name, part)
 
     def rows(self, processes: int, name: str) -> list[dict[str, str]]:
-        with (self.folder(processes) / name / "iterations.csv").open(newline="") as file:
-            return list(csv.DictReader(file))
+        return rows(self.folder(processes) / name)
 
     def losses(self, processes: int, name: str) -> np.ndarray:
-        return np.array([float(row["loss"]) for row in self.rows(processes, name)])
+        return losses(self.folder(processes) / name)
 
 
 @pytest.fixture(scope="module")
 def runs(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(few_digits, tmp_path_factory.mktemp("invariance"))
-
-
-def distance(these: dict[str, np.ndarray], those: dict[str, np.ndarray]) -> float:
-    """‖Δw‖/‖w‖ over the whole vector."""
-    assert sorted(these) == sorted(those)
-    a, b = (np.concatenate([side[name].ravel().astype(np.float64) for name in sorted(side)]) for side in (these, those))
-    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
 def split(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -165,11 +125,11 @@ def test_float32_losses_of_20_iterations(runs: Runs, processes: int, name: str) 
 def test_the_iterations_are_those_of_the_recipe_on_every_placement(runs: Runs, name: str) -> None:
     minibatch = {"double": 48, "seven": 35}[name]
     of_placements = [runs.rows(processes, name) for processes in RUNS if name in RUNS[processes]]
-    for rows in of_placements:
-        assert [int(row["iteration"]) for row in rows] == list(range(ITERATIONS))
+    for table in of_placements:
+        assert [int(row["iteration"]) for row in table] == list(range(ITERATIONS))
         progress = [t * minibatch / 92 for t in range(ITERATIONS)]
-        np.testing.assert_allclose([float(row["epoch"]) for row in rows], progress, atol=1e-6)
-        assert [row["lr"] for row in rows] == [row["lr"] for row in of_placements[0]]
+        np.testing.assert_allclose([float(row["epoch"]) for row in table], progress, atol=1e-6)
+        assert [row["lr"] for row in table] == [row["lr"] for row in of_placements[0]]
     assert len({row["lr"] for row in of_placements[0]}) == ITERATIONS
 
 

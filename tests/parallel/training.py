@@ -1,0 +1,76 @@
+"""Runs of the trainer behind `hvd-imagenet train`, several to a job, and what is read of them."""
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hvd_imagenet import checkpoint
+
+# Small, and its loss falls at once.
+RECIPE: dict[str, Any] = {
+    "model": "resnet8",
+    "epochs": 12,
+    "reference_lr": 0.05,
+    "reference_minibatch": 16,
+    "warmup_epochs": 2,
+    "schedule": "cosine",
+    "weight_decay": 1e-3,
+    "image_size_px": 16,
+    "validation_resize_px": 16,
+    "area_range": (0.6, 1.0),
+    "horizontal_flip": False,
+    "pixel_mean": (127.5,) * 3,
+    "pixel_std": (63.75,) * 3,
+    "seed": 7,
+}
+Run = tuple[str, dict[str, Any], dict[str, Any]]
+
+
+def train_all(data: str, out: str, runs: list[Run]) -> None:
+    """What the ranks execute: each run has a name, which is its folder's, fields of Recipe and fields of RunConfig.
+
+    An option "copy_of" begins with a copy of another run that lost all of its checkpoints but the oldest.
+    """
+    import horovod.torch as hvd
+
+    from hvd_imagenet.recipes import Recipe
+    from hvd_imagenet.run_config import RunConfig
+    from hvd_imagenet.torch.communication import HorovodCommunicator
+    from hvd_imagenet.torch.session import prepare
+    from hvd_imagenet.torch.trainer import Trainer
+
+    for name, fields, options in runs:
+        source = options.pop("copy_of", None)
+        if source is not None and hvd.rank() == 0:
+            shutil.copytree(Path(out) / source, Path(out) / name)
+            for later in sorted((Path(out) / name / "checkpoints").iterdir())[1:]:
+                shutil.rmtree(later)
+        hvd.barrier()
+        recipe, config = Recipe(**fields), RunConfig(**options, data=Path(data), out=Path(out) / name)
+        Trainer(recipe, config, prepare(recipe, config, HorovodCommunicator())).run()
+
+
+def tensors(run: Path, part: str = "model") -> dict[str, np.ndarray]:
+    """Of the newest checkpoint."""
+    path = checkpoint.latest(run)
+    assert path is not None
+    return checkpoint.load(path).tensors[part]
+
+
+def rows(run: Path, file: str = "iterations.csv") -> list[dict[str, str]]:
+    with (run / file).open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def losses(run: Path) -> np.ndarray:
+    return np.array([float(row["loss"]) for row in rows(run)])
+
+
+def distance(these: dict[str, np.ndarray], those: dict[str, np.ndarray]) -> float:
+    """‖Δw‖/‖w‖ over the whole vector."""
+    assert sorted(these) == sorted(those)
+    a, b = (np.concatenate([side[name].ravel().astype(np.float64) for name in sorted(side)]) for side in (these, those))
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
