@@ -9,12 +9,12 @@ FRAMEWORKS ?= torch,keras
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(FRAMEWORKS))
 comma := ,
+INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(FRAMEWORKS))
 DIGITS := data/digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint format clean
+.PHONY: help setup train test lint format bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,8 @@ help:  ## list the targets
 setup: $(INSTALLED)  ## make the environment .venv, with Open MPI, the frameworks and Horovod
 
 $(INSTALLED): setup.cfg constraints.txt $(wildcard hvd_imagenet/horovod_build/*.py)
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 2; }
 	@echo "setup: installing packages ($(FRAMEWORKS)) into $(VENV); a minute or two"
 	@$(PIP) "setuptools<81" wheel
 	@$(PIP) --no-build-isolation --editable ".[horovod,$(FRAMEWORKS),dev]"
@@ -33,11 +34,11 @@ $(INSTALLED): setup.cfg constraints.txt $(wildcard hvd_imagenet/horovod_build/*.
 
 train: setup  ## train on scanned digits with 2 processes, in under two minutes
 	@$(BIN)/hvd-imagenet make-dataset $(DIGITS) --source digits
-	@$(BIN)/hvd-imagenet launch -np 2 -- train --recipe digits --data $(DIGITS)
+	@CUDA_VISIBLE_DEVICES= $(BIN)/hvd-imagenet launch -np 2 -- train --recipe digits --data $(DIGITS)
 
 test: setup  ## run all tests; JUnit XML goes to reports/test.xml
 	@mkdir -p reports
-	$(BIN)/python -m pytest hvd_imagenet tests --junitxml=reports/test.xml
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest hvd_imagenet tests --junitxml=reports/test.xml
 
 lint: setup  ## ruff, mypy and import-linter
 	$(BIN)/ruff check .
@@ -48,6 +49,10 @@ lint: setup  ## ruff, mypy and import-linter
 format: setup  ## let ruff format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: setup  ## measure what README's tables say; some 30 minutes on an idle machine
+	$(BIN)/python benchmarks/step_overhead.py --json benchmarks/results/step_overhead.json
+	$(BIN)/python benchmarks/virtual_workers.py --json benchmarks/results/virtual_workers.json
 
 clean:  ## remove the environment, reports and caches; runs and data stay
 	rm -rf $(VENV) reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
