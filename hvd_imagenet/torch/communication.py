@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 import horovod.torch as hvd
 import numpy as np
 import torch
+from horovod.common.exceptions import HorovodInternalError
+from horovod.torch.optimizer import _DistributedOptimizer as HorovodOptimizer
 from torch import nn
 
 
@@ -56,6 +58,8 @@ def broadcast(model: nn.Module, optimizer: torch.optim.Optimizer | None = None, 
 def _broadcast_optimizer(optimizer: torch.optim.Optimizer, root_rank: int) -> None:
     """Call it before the weights are broadcast: on a rank without state Horovod makes some by a step, moving them."""
     if hvd.broadcast_object(any(optimizer.state.values()), root_rank=root_rank):
+        if not any(optimizer.state.values()):
+            _make_state(optimizer)
         hvd.broadcast_optimizer_state(optimizer, root_rank=root_rank)
         return
     # On the root that step would move the weights that count, and leave weight decay in the momentum.
@@ -63,6 +67,22 @@ def _broadcast_optimizer(optimizer: torch.optim.Optimizer, root_rank: int) -> No
     options = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     for group, of_root in zip(optimizer.param_groups, hvd.broadcast_object(options, root_rank=root_rank), strict=True):
         group.update(of_root)
+
+
+def _make_state(optimizer: torch.optim.Optimizer) -> None:
+    """What Horovod would do on a rank without state, but in the parameters' own layout: a step of zero gradients."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
+    kind = type(optimizer)
+    if kind.__module__ == HorovodOptimizer.__module__:
+        super(kind, optimizer).step()  # the inner optimizer's: this rank makes the step alone
+    else:
+        optimizer.step()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
 
 
 def metric_average(total: float, images: int) -> float:
@@ -98,6 +118,8 @@ def abort_job_on_exception() -> None:
             print(f"rank {hvd.rank()} of {hvd.size()} on {os.uname().nodename}:", file=sys.stderr)
         if issubclass(kind, KeyboardInterrupt):
             abort_job("interrupted", exit_code=130)
+        if isinstance(error, HorovodInternalError):
+            abort_job(f"another process has left the job, and says why: {error}".splitlines()[0], exit_code=1)
         abort_job("".join(traceback.format_exception(kind, error, trace)).rstrip(), exit_code=1)
 
     sys.excepthook = hook

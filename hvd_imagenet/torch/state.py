@@ -32,6 +32,24 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **running_averages(model)}
 
 
+def make_momentum_buffers(optimizer: torch.optim.Optimizer) -> None:
+    """Gives an optimizer that has made no step yet its buffers, zero and in the layout of the parameters.
+
+    Args:
+        optimizer: torch.optim.SGD or the adapter around it; changed in place.
+
+    Example:
+        >>> weight = nn.Parameter(torch.ones(2))
+        >>> optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+        >>> make_momentum_buffers(optimizer)
+        >>> optimizer.state[weight]
+        {'momentum_buffer': tensor([0., 0.])}
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            optimizer.state[parameter].setdefault(MOMENTUM_KEY, torch.zeros_like(parameter.detach()))
+
+
 def momentum_buffers(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The buffers u of u ← m·u + g by parameter name; zeros before the first step.
 
@@ -43,7 +61,7 @@ def momentum_buffers(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
         Tensors by name.
     """
     return {
-        name: optimizer.state[parameter].get(MOMENTUM_KEY, torch.zeros_like(parameter))
+        name: optimizer.state[parameter].get(MOMENTUM_KEY, torch.zeros_like(parameter.detach()))
         for name, parameter in model.named_parameters()
     }
 
@@ -139,10 +157,8 @@ def load_into(
         UserError: they do not fit.
     """
     copy_into(model_tensors(model), tensors["model"], what)
-    buffers = momentum_buffers(model, optimizer)
-    copy_into(buffers, tensors["momentum"], what)
-    for name, parameter in model.named_parameters():
-        optimizer.state[parameter][MOMENTUM_KEY] = buffers[name]
+    make_momentum_buffers(optimizer)
+    copy_into(momentum_buffers(model, optimizer), tensors["momentum"], what)
     if ema is not None:
         copy_into(ema.tensors, tensors.get("model_ema", {}), what)
 
