@@ -105,6 +105,10 @@ class _Overrides:
         if dense and self.minibatch.workers > 1:
             torch._foreach_mul_(dense, 1.0 / self.minibatch.workers)
 
+    def _note_backward(self) -> None:
+        """A new gradient has not been reduced, even if step() never followed the last synchronize()."""
+        self._synchronized = False
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Sets η, then steps with the reduced gradient; reduces first unless synchronize() was called."""
         loss = None
@@ -133,7 +137,7 @@ class _Overrides:
 
     @property
     def iteration(self) -> int:
-        """T of the coming step; part of state_dict(), set it to the stream's when a run is resumed."""
+        """The coming step's t; part of state_dict(), set it to the stream's when a run is resumed."""
         return self.param_groups[0]["iteration"]
 
     @iteration.setter
@@ -196,6 +200,11 @@ def DistributedOptimizer(
         backward_passes_per_step=local_workers if passes is None else passes,
         op=hvd.Sum,
     )
+    distributed.defaults = optimizer.defaults
+    for group in distributed.param_groups:
+        for parameter in group["params"]:
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(lambda _: distributed._note_backward())
     distributed.minibatch = minibatch
     distributed.iteration = 0
     distributed._lr_of_iteration = None if schedule is None else lr_of_iteration(schedule, minibatch, images)
