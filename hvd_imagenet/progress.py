@@ -61,14 +61,14 @@ class Progress:
             lr: η of its step.
             loss: mean over its minibatch.
         """
-        self._iteration = iteration
+        self._iteration = iteration + 1
         if self._bar is not None:
             speed = (self._bar.format_dict["rate"] or 0.0) * self._minibatch
             self._bar.set_postfix_str(f"{speed:,.0f} images/s, lr {lr:.3g}, loss {loss:.3f}", refresh=False)
             self._bar.update(1)
         elif self._shown and time.monotonic() - self._last_line_s >= _SECONDS_BETWEEN_LINES:
             seconds = time.monotonic() - self._last_line_s
-            speed = (iteration - self._last_line_iteration) * self._minibatch / seconds
+            speed = (self._iteration - self._last_line_iteration) * self._minibatch / seconds
             self.line(
                 f"iteration {iteration + 1}/{self._iterations}  lr {lr:.4g}  loss {loss:.4f}  {speed:,.0f} images/s"
             )

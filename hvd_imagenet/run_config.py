@@ -28,6 +28,10 @@ class RunConfig:
         workers_per_pass: virtual workers computed in one forward and backward pass.
         threads: that decode images in each process; its cores if None.
         progress_bar: draw one, else print plain lines.
+        launched_size: processes that the launcher says it has started; None if there was no launcher.
+
+    Raises:
+        ValueError: options that exclude each other.
 
     Example:
         >>> RunConfig(data=Path("digits")).resume
@@ -35,7 +39,7 @@ class RunConfig:
     """
 
     data: Path
-    recipe_name: str = "run"
+    recipe_name: str = "resnet50_1hour"
     out: Path | None = None
     resume: str = RESUME_AUTO
     checkpoint_interval: int | None = None
@@ -48,3 +52,8 @@ class RunConfig:
     workers_per_pass: int = 1
     threads: int | None = None
     progress_bar: bool = False
+    launched_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.amp_dtype is not None and self.dtype != "float32":
+            raise ValueError(f"amp_dtype must be left out with dtype {self.dtype}: mixed precision is of float32")

@@ -110,6 +110,7 @@ class RunFolder:
         from tensorboardX import SummaryWriter  # late: it imports torch where it finds it
 
         self.path = path
+        (path / SUMMARY).unlink(missing_ok=True)  # the run is not finished any more
         (path / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
         self._iterations = _Table(path / "iterations.csv", ITERATION_COLUMNS, "iteration", iteration)
         self._epochs = _Table(path / "metrics.csv", EPOCH_COLUMNS, "epoch", epochs_done)

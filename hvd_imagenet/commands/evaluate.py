@@ -4,7 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
+from hvd_imagenet.core.minibatch import positive_integer
+from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build import check_installed
+from hvd_imagenet.launcher.environment import launched_size
 
 EXAMPLES = """\
 examples:
@@ -30,10 +33,14 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
+    try:
+        positive_integer("--threads", 1 if arguments.threads is None else arguments.threads)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     check_installed("torch")
     from hvd_imagenet.torch.evaluate_checkpoint import evaluate_checkpoint
 
-    result = evaluate_checkpoint(arguments.checkpoint, arguments.data, arguments.threads)
+    result = evaluate_checkpoint(arguments.checkpoint, arguments.data, arguments.threads, launched_size())
     if result is None:
         return 0
     if arguments.json:

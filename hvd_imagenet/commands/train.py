@@ -8,7 +8,7 @@ from hvd_imagenet.commands.recipe_options import add_recipe_arguments, recipe_of
 from hvd_imagenet.core.minibatch import positive_integer
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build import check_installed
-from hvd_imagenet.launcher.environment import output_is_terminal
+from hvd_imagenet.launcher.environment import launched_size, output_is_terminal
 from hvd_imagenet.run_config import AMP_DTYPES, COMPRESSIONS, DTYPES, RunConfig
 
 EXAMPLES = """\
@@ -23,7 +23,9 @@ examples:
       the same run again
 """
 _RUN_OPTIONS = [
-    field.name for field in dataclasses.fields(RunConfig) if field.name not in ("data", "recipe_name", "progress_bar")
+    field.name
+    for field in dataclasses.fields(RunConfig)
+    if field.name not in ("data", "recipe_name", "progress_bar", "launched_size")
 ]
 
 
@@ -68,7 +70,16 @@ def run_config_of(arguments: argparse.Namespace, recipe_name: str) -> RunConfig:
             positive_integer("--" + name.replace("_", "-"), given.get(name, 1))
         except ValueError as error:
             raise UserError(str(error)) from error
-    return RunConfig(data=arguments.data, recipe_name=recipe_name, progress_bar=output_is_terminal(), **given)
+    try:
+        return RunConfig(
+            data=arguments.data,
+            recipe_name=recipe_name,
+            progress_bar=output_is_terminal(),
+            launched_size=launched_size(),
+            **given,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import horovod.torch as hvd
 from hvd_imagenet import checkpoint as checkpoints
 from hvd_imagenet.checkpoint import Checkpoint
 from hvd_imagenet.communicator import Communicator, together
-from hvd_imagenet.data.listing import Listing, list_dataset
+from hvd_imagenet.data.listing import Listing, fingerprint, list_dataset
 from hvd_imagenet.data.reader import Reader
 from hvd_imagenet.errors import AgreedError, UserError
 from hvd_imagenet.recipes import Recipe
@@ -16,17 +16,20 @@ from hvd_imagenet.run_config import RunConfig
 from hvd_imagenet.torch.communication import abort_job
 from hvd_imagenet.torch.evaluation import evaluate
 from hvd_imagenet.torch.network import build_network
-from hvd_imagenet.torch.session import choose_device, join_job
+from hvd_imagenet.torch.session import agree, choose_device, join_job
 from hvd_imagenet.torch.state import copy_into, model_tensors
 
 
-def evaluate_checkpoint(path: Path, data: Path, threads: int | None) -> dict[str, Any] | None:
+def evaluate_checkpoint(
+    path: Path, data: Path, threads: int | None, launched_size: int | None = None
+) -> dict[str, Any] | None:
     """The validation errors of a checkpoint; every process of the job calls it.
 
     Args:
         path: of a checkpoint or a run folder, which every host can read.
         data: holds train/ and val/.
         threads: that decode images in each process; its cores if None.
+        launched_size: processes that the launcher says it has started; None if there was no launcher.
 
     Returns:
         Plain JSON data on rank 0, None on the others. The running average of the weights is evaluated where the
@@ -35,7 +38,7 @@ def evaluate_checkpoint(path: Path, data: Path, threads: int | None) -> dict[str
     Raises:
         AgreedError: a mistake of the user, on all processes.
     """
-    communicator = join_job()
+    communicator = join_job(launched_size)
     try:
         return _evaluate(path, data, threads, communicator)
     except AgreedError:
@@ -58,6 +61,8 @@ def _evaluate(path: Path, data: Path, threads: int | None, communicator: Communi
         return checkpoint, found, validation
 
     checkpoint, found, validation = together(communicator, read)
+    agree(communicator, f"--data {data}", fingerprint(validation))
+    agree(communicator, f"--checkpoint {found}", *checkpoint.manifest["sha256"].values())
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in checkpoint.manifest["recipe"].items()}
     recipe = Recipe(**fields)
     dtype = str(checkpoint.tensors["model"]["fc.bias"].dtype)

@@ -34,8 +34,26 @@ def sums_of_batch(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
         of_label = logits.gather(1, labels[:, None])
         # «not lower or equal» rather than «higher»: a logit that is no number must not count as correct.
         rank = (~(logits <= of_label)).sum(1)
-        values = [torch.tensor(len(labels), device=logits.device), loss.detach(), (rank < 1).sum(), (rank < 5).sum()]
+        values = [torch.full((), len(labels), device=logits.device), loss.detach(), (rank < 1).sum(), (rank < 5).sum()]
         return loss, torch.stack([value.double() for value in values])
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array as a tensor on a device, without waiting for the copy where that is a GPU.
+
+    Args:
+        array: of the reader.
+        device: where it is wanted.
+
+    Returns:
+        The tensor; it shares the array's memory on the CPU.
+
+    Example:
+        >>> to_device(np.ones(2), torch.device("cpu"))
+        tensor([1., 1.], dtype=torch.float64)
+    """
+    tensor = torch.from_numpy(array)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def share(images: int, communicator: Communicator) -> np.ndarray:
@@ -76,7 +94,7 @@ def evaluate(network: Network, reader: Reader, images: int, communicator: Commun
     mine = share(images, communicator)
     batches = np.split(mine, range(_BATCH_IMAGES, len(mine), _BATCH_IMAGES)) if len(mine) else []
     for pixels, labels in reader.batches((np.zeros_like(ids), ids) for ids in batches):
-        logits = network(torch.from_numpy(pixels).to(device))
-        total += sums_of_batch(logits, torch.from_numpy(labels).to(device))[1].cpu()
+        logits = network(to_device(pixels, device))
+        total += sums_of_batch(logits, to_device(labels, device))[1].cpu()
     network.train(was_training)
     return Sums(*communicator.sum(total.numpy()).tolist())

@@ -1,6 +1,7 @@
 """Everything before the first iteration: the job, the data, the run folder, the checkpoint to go on from."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hvd_imagenet.checkpoint import Checkpoint
 from hvd_imagenet.communicator import Communicator, together
 from hvd_imagenet.data.listing import Listing, fingerprint, list_dataset
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.recipes import Recipe
+from hvd_imagenet.recipes import Recipe, named, scaled_decay_epochs
 from hvd_imagenet.run_config import RunConfig
 from hvd_imagenet.run_folder import new_run_folder
 from hvd_imagenet.torch.communication import HorovodCommunicator, abort_job_on_exception
@@ -46,8 +47,17 @@ class Session:
     checkpoint: Checkpoint | None
 
 
-def join_job() -> HorovodCommunicator:
+def join_job(launched_size: int | None = None) -> HorovodCommunicator:
     """Joins the job, or makes one of this process alone; a later exception ends all of it.
+
+    Args:
+        launched_size: how many processes the launcher says that it has started; None if there was none.
+
+    Returns:
+        The job's communicator.
+
+    Raises:
+        UserError: Horovod has found another number of processes; they would all train by themselves.
 
     Example:
         >>> import sys
@@ -58,6 +68,11 @@ def join_job() -> HorovodCommunicator:
     """
     hvd.init()
     abort_job_on_exception()
+    if launched_size is not None and launched_size != hvd.size():
+        raise UserError(
+            f"the launcher has started {launched_size} processes, but Horovod has joined {hvd.size()} of them; "
+            f"start them with hvd-imagenet launch, the mpirun of this environment, or srun --mpi=pmix"
+        )
     return HorovodCommunicator()
 
 
@@ -71,7 +86,7 @@ def choose_device(local_rank: int) -> torch.device:
         The device, which is now the current one.
 
     Raises:
-        UserError: there are GPUs, but fewer than processes on this host.
+        UserError: there are GPUs, but fewer than processes on this host, or Horovod was built without CUDA.
 
     Example:
         >>> choose_device(0).type in ("cpu", "cuda")
@@ -79,13 +94,21 @@ def choose_device(local_rank: int) -> torch.device:
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    count = torch.cuda.device_count()
-    if local_rank >= count:
+    if not hvd.cuda_built():
         raise UserError(
-            f"local rank {local_rank} has no GPU: this host has {count}; start {count} processes a host at most"
+            "this host has a GPU, but Horovod was built without CUDA; build it again with "
+            "HOROVOD_GPU_OPERATIONS=NCCL hvd-imagenet install-horovod, or use the CPU with CUDA_VISIBLE_DEVICES="
         )
-    torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)
+    count = torch.cuda.device_count()
+    # Slurm's --gpus-per-task shows each process its own GPU alone.
+    index = 0 if count == 1 and os.environ.get("CUDA_VISIBLE_DEVICES") else local_rank
+    if index >= count:
+        raise UserError(
+            f"local rank {local_rank} has no GPU: this host has {count}; start {count} processes a host at most, "
+            f"or use the CPU with CUDA_VISIBLE_DEVICES="
+        )
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
 
 
 def prepare(recipe: Recipe, config: RunConfig, communicator: Communicator) -> Session:
@@ -113,16 +136,7 @@ def prepare(recipe: Recipe, config: RunConfig, communicator: Communicator) -> Se
         return device, train, validation, fingerprint(train), workers
 
     device, train, validation, data_fingerprint, workers = together(communicator, local)
-    fingerprints = communicator.gather(data_fingerprint)
-
-    def agree_on_data() -> None:
-        if fingerprints[communicator.rank] != fingerprints[0]:
-            raise UserError(
-                f"--data {config.data}: rank {communicator.rank} sees other training images than rank 0 "
-                f"({len(train)} here); give all hosts the same files"
-            )
-
-    together(communicator, agree_on_data)
+    agree(communicator, f"--data {config.data}", data_fingerprint, fingerprint(validation))
 
     def open_run() -> tuple[Path | None, Path | None, Checkpoint | None]:
         return _open_run(recipe, config, data_fingerprint) if communicator.rank == 0 else (None, None, None)
@@ -130,6 +144,33 @@ def prepare(recipe: Recipe, config: RunConfig, communicator: Communicator) -> Se
     out, resumed, checkpoint = together(communicator, open_run)
     out, resumed = communicator.gather((out, resumed))[0]
     return Session(communicator, device, train, validation, data_fingerprint, workers, out, resumed, checkpoint)
+
+
+def agree(communicator: Communicator, what: str, *seen: str) -> None:
+    """Makes sure that all processes see the same; call it on all of them together.
+
+    Args:
+        communicator: the job's.
+        what: is looked at, for the message.
+        seen: what stands for it on this process.
+
+    Raises:
+        AgreedError: a process sees something else than rank 0.
+
+    Example:
+        >>> from hvd_imagenet.communicator import SingleProcess
+        >>> agree(SingleProcess(), "--data digits", "fingerprint")
+    """
+    of_all = communicator.gather(seen)
+
+    def compare() -> None:
+        if of_all[communicator.rank] != of_all[0]:
+            host = os.uname().nodename
+            raise UserError(
+                f"{what}: rank {communicator.rank} on {host} sees other files than rank 0; give all hosts the same"
+            )
+
+    together(communicator, compare)
 
 
 def _open_run(recipe: Recipe, config: RunConfig, data_fingerprint: str) -> tuple[Path, Path | None, Checkpoint | None]:
@@ -141,8 +182,9 @@ def _open_run(recipe: Recipe, config: RunConfig, data_fingerprint: str) -> tuple
         return new_run_folder(Path("runs"), config.recipe_name), resumed, checkpoint
     try:
         config.out.mkdir(parents=True, exist_ok=True)
+        (config.out / "config.yaml").touch()
     except OSError as error:
-        raise UserError(f"--out {config.out}: cannot be made ({error.strerror}); choose another folder") from error
+        raise UserError(f"--out {config.out}: cannot be written ({error.strerror}); choose another folder") from error
     return config.out, resumed, checkpoint
 
 
@@ -160,9 +202,12 @@ def config_of(recipe: Recipe, config: RunConfig) -> dict[str, object]:
         >>> config_of(Recipe(), RunConfig(Path("d"), recipe_name="resnet50_1hour"))["minibatch"]
         8192
     """
-    left_out = ("out", "resume", "progress_bar", "recipe_name")
+    left_out = ("out", "resume", "progress_bar", "recipe_name", "launched_size")
     options = {k: v for k, v in dataclasses.asdict(config).items() if k not in left_out}
     fields = {"recipe": config.recipe_name, "framework": "torch", **dataclasses.asdict(recipe), **options}
+    # Decays that follow from the length are left out, so that another --epochs moves them.
+    if recipe.decay_epochs == scaled_decay_epochs(named(config.recipe_name), recipe.epochs):
+        del fields["decay_epochs"]
     # Options leave out the unit that fields have in their names: --image-size, image_size_px.
     return {name.removesuffix("_px"): _plain(value) for name, value in fields.items()}
 

@@ -16,11 +16,11 @@ from hvd_imagenet.errors import AgreedError, UserError
 from hvd_imagenet.progress import Progress, own_command
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
-from hvd_imagenet.run_folder import RunFolder
+from hvd_imagenet.run_folder import SUMMARY, RunFolder
 from hvd_imagenet.torch.batch_norm import average_over_processes, running_averages
 from hvd_imagenet.torch.communication import abort_job, broadcast
 from hvd_imagenet.torch.ema import ModelEma
-from hvd_imagenet.torch.evaluation import evaluate, sums_of_batch
+from hvd_imagenet.torch.evaluation import evaluate, sums_of_batch, to_device
 from hvd_imagenet.torch.network import build_network
 from hvd_imagenet.torch.optimizer import DistributedOptimizer, parameter_groups
 from hvd_imagenet.torch.session import Session, config_of, join_job, prepare
@@ -40,7 +40,7 @@ def train(recipe: Recipe, config: RunConfig) -> None:
     Raises:
         AgreedError: a mistake of the user, on all processes.
     """
-    communicator = join_job()
+    communicator = join_job(config.launched_size)
     try:
         trainer = Trainer(recipe, config, prepare(recipe, config, communicator))
         trainer.run()
@@ -135,8 +135,9 @@ class Trainer:
         """Trains to the end, or says that there is nothing left to do."""
         state, session = self.run_state, self.session
         if self.finished:
-            self._log(f"{session.out} is finished: {state.iteration} of {state.stop_at} iterations are done")
+            self._log(f"{session.out} is finished: {state.iteration} iterations are done, {state.stop_at} are wanted")
             self.progress.close()
+            self._complete_summary()
             return
         self._log(self._headline())
         for batches in self._iterations():
@@ -149,6 +150,15 @@ class Trainer:
                 self._save()
         self.progress.close()
         self._finish()
+
+    def _complete_summary(self) -> None:
+        """Writes the summary of a run that was ended between its last checkpoint and the summary."""
+        state, out = self.run_state, self.session.out
+        if self.session.communicator.rank == 0 and not (out / SUMMARY).exists():
+            # The row of an epoch that was not finished is its last: it counts as one more.
+            config = config_of(self.recipe, self.config)
+            state.folder = RunFolder(out, config, state.iteration, state.epochs_done + 1)
+            state.folder.close(state.summary(self.session.communicator.size, "torch"))
 
     def _headline(self) -> str:
         recipe, session, state = self.recipe, self.session, self.run_state
@@ -189,8 +199,8 @@ class Trainer:
         sums = torch.zeros(4, dtype=torch.float64, device=device)
         self.optimizer.zero_grad(set_to_none=True)
         for pixels, labels in batches:
-            logits = self.compute(torch.from_numpy(pixels).to(device, non_blocking=True))
-            loss, of_batch = sums_of_batch(logits, torch.from_numpy(labels).to(device), recipe.label_smoothing)
+            logits = self.compute(to_device(pixels, device))
+            loss, of_batch = sums_of_batch(logits, to_device(labels, device), recipe.label_smoothing)
             (loss / recipe.per_worker).backward()
             sums += of_batch
         # Reduced while the next iteration computes, so that reporting costs no waiting; two may be under way at once.
@@ -226,6 +236,8 @@ class Trainer:
 
     def _end_epochs(self, rows: list[int]) -> None:
         self._report()
+        if self.run_state.folder is not None:
+            self.run_state.folder.flush()
         speed = self.run_state.images_per_second()
         self._average_batch_norm()
         if self.ema is not None:
