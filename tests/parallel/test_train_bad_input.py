@@ -144,6 +144,6 @@ def test_a_finished_run_is_no_mistake(few_digits: Path, a_run: Path) -> None:
     before = {path: path.read_bytes() for path in a_run.rglob("*") if path.is_file()}
     code, output, errors = train_on_two(few_digits, "--out", str(a_run))
     assert (code, errors) == (0, "")
-    assert f"{a_run} is finished: 3 of 3 iterations are done" in output
+    assert f"{a_run} is finished: " in output
     assert {path: path.read_bytes() for path in a_run.rglob("*") if path.is_file()} == before
     assert json.loads((a_run / "summary.json").read_text())["iterations"] == 3
