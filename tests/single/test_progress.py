@@ -20,7 +20,7 @@ def test_plain_lines_come_every_thirty_seconds(capsys, clock):
     captured = capsys.readouterr()
     # After 30 s and 30 iterations, and again; the iteration that is named is counted from 1.
     assert captured.out.splitlines() == [
-        "iteration 31/100  lr 0.1235  loss 2.0000  32 images/s",
+        "iteration 31/100  lr 0.1235  loss 2.0000  33 images/s",  # 31 iterations in 30 s
         "iteration 61/100  lr 0.1235  loss 2.0000  32 images/s",
     ]
     assert captured.err == ""
