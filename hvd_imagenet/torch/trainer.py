@@ -1,5 +1,6 @@
 """The training loop."""
 
+import time
 from collections.abc import Iterator
 
 import horovod.torch as hvd
@@ -48,6 +49,8 @@ def train(recipe: Recipe, config: RunConfig) -> None:
         hvd.shutdown()  # else the exit of the one that tells the user would wait for the others
         raise
     except UserError as error:
+        # Ranks that meet one bad image in the same iteration speak in turn: the first ends the job before the next.
+        time.sleep(min(communicator.rank, 20) * 0.25)
         abort_job(f"error: {error}", exit_code=2)
     hvd.shutdown()
 

@@ -20,11 +20,15 @@ OWN_COMMANDS = [re.split(r"hvd-imagenet ", line, maxsplit=1)[1] for line in SHEL
 
 
 def test_the_loop_is_complete_in_thirty_lines_and_learns_on_two_ranks(tmp_path: Path) -> None:
-    [loop] = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    loop, validation = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len(loop.splitlines()) <= 30
     script = tmp_path / "loop.py"
+    imported = "from hvd_imagenet.torch import HorovodCommunicator, average_over_processes, running_averages\n"
     script.write_text(
-        loop + '\nprint(f"rank {hvd.rank()}: {optimizer.iteration} iterations, loss {loss.item():.3f}")\n'
+        loop
+        + imported
+        + validation
+        + '\nprint(f"rank {hvd.rank()}: {optimizer.iteration} iterations, loss {loss.item():.3f}")\n'
     )
     done = run(program("launch", "-np", "2", "--", sys.executable, str(script)), timeout_s=180)
     assert done.returncode == 0, done.stderr
