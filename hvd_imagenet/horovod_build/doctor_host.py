@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 
 from hvd_imagenet.horovod_build.finding import Finding
-from hvd_imagenet.horovod_build.installed import framework_version
+from hvd_imagenet.horovod_build.installed import framework_version, read_build_info
 
 _MB = 10**6
 _MPI_INTERFACES = "OMPI_MCA_btl_tcp_if_include"
@@ -126,5 +126,18 @@ def check_gpus() -> Iterator[Finding]:
             f"{listed}, but torch {torch_version} is a build for the CPU alone",
             "install a CUDA build of torch, then HOROVOD_GPU_OPERATIONS=NCCL hvd-imagenet install-horovod",
         )
+    elif not _built_for_gpus():
+        yield Finding(
+            "gpus",
+            "error",
+            f"{listed}, but Horovod was built without GPU operations: it cannot reduce what is on a GPU",
+            "HOROVOD_GPU_OPERATIONS=NCCL hvd-imagenet install-horovod --force; or use the CPU: CUDA_VISIBLE_DEVICES=",
+        )
     else:
         yield Finding("gpus", "ok", listed)
+
+
+def _built_for_gpus() -> bool:
+    build = read_build_info()
+    settings = {} if build is None else dict(build.inputs.get("environment", []))
+    return any(name in settings for name in ("HOROVOD_GPU_OPERATIONS", "HOROVOD_GPU_ALLREDUCE", "HOROVOD_GPU"))

@@ -180,7 +180,12 @@ def test_an_interface_that_is_not_there(host: pytest.MonkeyPatch) -> None:
     ("names", "torch", "status", "message"),
     [
         ([], "2.13.0+cpu", "ok", "none"),
-        (["H200", "H200"], "2.13.0+cu130", "ok", "2 (H200)"),
+        (
+            ["H200"],
+            "2.13.0+cu130",
+            "error",
+            "1 (H200), but Horovod was built without GPU operations: it cannot reduce what is on a GPU",
+        ),
         (["H200"], "2.13.0+cpu", "warning", "1 (H200), but torch 2.13.0+cpu is a build for the CPU alone"),
     ],
 )
@@ -191,6 +196,15 @@ def test_gpus(
     monkeypatch.setattr(doctor_host, "gpu_names", lambda: names)
     (finding,) = doctor_host.check_gpus()
     assert (finding.status, finding.message) == (status, message)
+
+
+def test_gpus_that_horovod_was_built_for(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.add("torch", "2.13.0+cu130")
+    monkeypatch.setattr(doctor_host, "gpu_names", lambda: ["H200", "H200"])
+    build = BuildInfo("key", {"torch": "2.13.0+cu130"}, inputs={"environment": [["HOROVOD_GPU_OPERATIONS", "NCCL"]]})
+    monkeypatch.setattr(doctor_host, "read_build_info", lambda: build)
+    (finding,) = doctor_host.check_gpus()
+    assert (finding.status, finding.message) == ("ok", "2 (H200)")
 
 
 def test_memory_and_cores(monkeypatch: pytest.MonkeyPatch) -> None:
