@@ -5,8 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ranks import run_ranks
 from training import RECIPE, distance, losses, rows, tensors, train_all
+
+from hvd_imagenet.torch import models
+from hvd_imagenet.torch.state import copy_into, model_tensors
 
 ITERATIONS = 20
 # Warmup for 2 epochs (4 and 6 iterations), then a cosine: η is another one at each step.
@@ -106,6 +110,22 @@ def test_float64_weights_momentum_and_averages_after_20_iterations(
     momentum, momentum_on_one = (runs.tensors(*run, "momentum") for run in ((processes, name), (1, reference)))
     assert distance(momentum, momentum_on_one) <= 1e-8
     np.testing.assert_allclose(runs.losses(processes, name), runs.losses(1, reference), rtol=1e-9)
+
+
+def logits(tensors: dict[str, np.ndarray]) -> np.ndarray:
+    model = models.resnet8(num_classes=4).double().eval()
+    copy_into(model_tensors(model), tensors, "a run")
+    with torch.no_grad():
+        return model(torch.randn(64, 3, 16, 16, dtype=torch.float64, generator=torch.manual_seed(0))).numpy()
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4, 5])
+def test_float64_predictions_wherever_the_margin_is_not_tiny(runs: Runs, processes: int) -> None:
+    ours, on_one = logits(runs.tensors(processes, "double")), logits(runs.tensors(1, "double"))
+    second, first = np.sort(on_one, axis=1)[:, -2:].T
+    clear = first - second > 1e-4
+    assert clear.sum() > 32
+    np.testing.assert_array_equal(ours.argmax(1)[clear], on_one.argmax(1)[clear])
 
 
 @pytest.mark.parametrize("processes", [2, 3, 4, 5])
