@@ -132,9 +132,10 @@ class TrainingRun:
     resumed_from: int = 0
 
     def __post_init__(self) -> None:
-        self._restart_clock()
+        self.restart_clock()
 
-    def _restart_clock(self) -> None:
+    def restart_clock(self) -> None:
+        """Measures images a second from now on: what has passed was loading, validation or a checkpoint."""
         self._images_since = 0.0
         self._since_s = time.monotonic()
 
@@ -194,7 +195,7 @@ class TrainingRun:
         if self.iteration * self.recipe.minibatch >= (epochs[-1] + 1) * self.images:
             self.epochs_done += len(epochs)
             self.epoch_sums = Sums()
-        self._restart_clock()
+        self.restart_clock()
 
     def manifest(self, lr: float, data_fingerprint: str, framework: str, versions: Mapping[str, str]) -> dict[str, Any]:
         """What a checkpoint says of the run, but for the iteration.

@@ -46,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(result))
     else:
-        print(
-            f"{result['checkpoint']}: {result['images']:,} validation images, loss {result['val_loss']:.4f}, "
-            f"top-1 error {result['val_error']:.2f} %, top-5 error {result['val_error_top5']:.2f} %"
-        )
+        average = " (the running average of the weights)" if result["weights"] == "model_ema" else ""
+        errors = f"top-1 error {result['val_error']:.2f} %, top-5 error {result['val_error_top5']:.2f} %"
+        images = f"{result['images']:,} validation images, loss {result['val_loss']:.4f}"
+        print(f"{result['checkpoint']}{average}: {images}, {errors}")
     return 0

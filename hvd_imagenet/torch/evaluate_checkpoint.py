@@ -77,6 +77,7 @@ def _evaluate(path: Path, data: Path, threads: int | None, communicator: Communi
         return None
     return {
         "checkpoint": str(found),
+        "weights": "model_ema" if "model_ema" in checkpoint.tensors else "model",
         "images": int(sums.images),
         "val_loss": sums.mean_loss,
         "val_error": sums.error,

@@ -143,6 +143,7 @@ class Trainer:
             self._complete_summary()
             return
         self._log(self._headline())
+        state.restart_clock()
         for batches in self._iterations():
             self.iterate(batches)
             rows = state.rows_due()
@@ -151,6 +152,8 @@ class Trainer:
             interval = self.config.checkpoint_interval
             if rows or self.finished or (interval and state.iteration % interval == 0):
                 self._save()
+            if rows:
+                state.restart_clock()
         self.progress.close()
         self._finish()
 
@@ -259,7 +262,12 @@ class Trainer:
             state.folder.flush()
             manifest = state.manifest(self._lr, self.session.data_fingerprint, "torch", versions())
             tensors = checkpoint_tensors(self.model, self.optimizer, self.ema)
-            checkpoints.save(self.session.out, Checkpoint(state.iteration, tensors, manifest))
+            try:
+                checkpoints.save(self.session.out, Checkpoint(state.iteration, tensors, manifest))
+            except OSError as error:
+                raise UserError(
+                    f"checkpoint in {self.session.out}: cannot be written ({error.strerror}); make room and start again"
+                ) from error
 
     def _finish(self) -> None:
         state = self.run_state

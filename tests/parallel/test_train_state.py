@@ -122,3 +122,14 @@ def test_a_summary_that_was_not_written_any_more_is_written(few_digits: Path, tm
     assert done.returncode == 0, done.stderr
     assert f"{out} is finished: 2 iterations are done, 2 are wanted" in done.stdout
     assert json.loads((out / "summary.json").read_text()) == {**summary, "resumed_from_iteration": 2}
+
+
+def test_a_checkpoint_that_cannot_be_written(few_digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "checkpoints").write_text("in the way")
+    words = ["train", "--recipe", "digits", "--data", str(few_digits), "--out", str(out), "--max-iterations", "1"]
+    done = run(program("launch", "-np", "2", "--", *words), timeout_s=90)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: checkpoint in {out}: cannot be written (")
+    assert done.stderr.count("\n") == 1
