@@ -258,6 +258,6 @@ class TrainingRun:
 
 def _line(epoch: int, epochs: float, lr: float, speed: float, train: Sums, validation: Sums) -> str:
     return (
-        f"epoch {epoch + 1:>3}/{epochs:g}  lr {lr:<8.4g} train loss {train.mean_loss:.4f}  error {train.error:6.2f} %  "
-        f"val error {validation.error:6.2f} %  {speed:,.0f} images/s"
+        f"epoch {epoch + 1:>2}/{epochs:g}  lr {lr:<6.4g}  loss {train.mean_loss:.4f}  "
+        f"error train {train.error:5.2f} % val {validation.error:5.2f} %  {speed:,.0f} images/s"
     )
