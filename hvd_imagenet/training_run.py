@@ -259,5 +259,5 @@ class TrainingRun:
 def _line(epoch: int, epochs: float, lr: float, speed: float, train: Sums, validation: Sums) -> str:
     return (
         f"epoch {epoch + 1:>2}/{epochs:g}  lr {lr:<6.4g}  loss {train.mean_loss:.4f}  "
-        f"error train {train.error:5.2f} % val {validation.error:5.2f} %  {speed:,.0f} images/s"
+        f"error train {train.error:5.2f} % val {validation.error:5.2f} %  {speed:,.0f} img/s"
     )
