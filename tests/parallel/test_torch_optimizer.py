@@ -1,4 +1,4 @@
-"""The optimizer adapter on 1 to 5 processes against an implementation of PAPER.md 4-6 and 8 in numpy alone."""
+"""The optimizer adapter on 1 to 5 processes against an implementation of the method in numpy alone."""
 
 import math
 from pathlib import Path
