@@ -50,7 +50,7 @@ format: setup  ## let ruff format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup  ## measure what README's tables say; some 30 minutes on an idle machine
+bench: setup  ## compare speed with Horovod and DDP, for README's tables; half an hour
 	$(BIN)/python benchmarks/step_overhead.py --json benchmarks/results/step_overhead.json
 	$(BIN)/python benchmarks/virtual_workers.py --json benchmarks/results/virtual_workers.json
 
