@@ -33,7 +33,7 @@ $(INSTALLED): setup.cfg constraints.txt $(wildcard hvd_imagenet/horovod_build/*.
 	@touch $@
 
 train: setup  ## train on scanned digits with 2 processes, in under two minutes
-	@$(BIN)/hvd-imagenet make-dataset $(DIGITS) --source digits
+	@$(BIN)/hvd-imagenet make-dataset $(DIGITS) --source digits >/dev/null  # its advice on what to run next is the next line
 	@CUDA_VISIBLE_DEVICES= $(BIN)/hvd-imagenet launch -np 2 -- train --recipe digits --data $(DIGITS)
 
 test: setup  ## run all tests; JUnit XML goes to reports/test.xml
