@@ -36,7 +36,8 @@ def random_batch(images: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def ours(model: str, image_size: int, images: int, options: dict[str, str]) -> tuple[int, Callable[[], None]]:
     from hvd_imagenet.data.listing import Listing
-    from hvd_imagenet.torch.session import Session, choose_device, join_job
+    from hvd_imagenet.session import Session
+    from hvd_imagenet.torch.session import choose_device, join_job
     from hvd_imagenet.torch.trainer import Trainer
 
     communicator = join_job()
@@ -53,7 +54,7 @@ def ours(model: str, image_size: int, images: int, options: dict[str, str]) -> t
         data=Path(), out=folder, channels_last=options.get("layout") == "channels_last", workers_per_pass=per_pass
     )
     device = choose_device(communicator.local_rank)
-    trainer = Trainer(recipe, config, Session(communicator, device, fake, fake, "", workers, folder, None, None))
+    trainer = Trainer(recipe, config, Session(communicator, fake, fake, "", workers, folder, None, None), device)
     batches = [random_batch(minibatch.per_worker * per_pass, image_size) for _ in range(local_workers // per_pass)]
     return communicator.rank, lambda: trainer.iterate(batches)
 

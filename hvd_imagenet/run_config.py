@@ -4,9 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RESUME_AUTO, RESUME_NEVER = "auto", "never"
+FRAMEWORKS = ("torch", "keras")
 DTYPES = ("float32", "float64")
 AMP_DTYPES = ("bfloat16",)
 COMPRESSIONS = ("none", "fp16")
+_TORCH_ONLY = {
+    "channels_last": "TensorFlow's images are channels-last already",
+    "torchcompile": "its step is compiled to a TensorFlow graph already",
+}
 
 
 @dataclass(frozen=True)
@@ -15,6 +20,7 @@ class RunConfig:
 
     Args:
         data: folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG.
+        framework: one of FRAMEWORKS.
         recipe_name: where the recipe came from, for names and messages.
         out: run folder; a new one under runs/ if None.
         resume: auto (go on where the run folder ends), never, or the path of a checkpoint or run.
@@ -39,6 +45,7 @@ class RunConfig:
     """
 
     data: Path
+    framework: str = "torch"
     recipe_name: str = "resnet50_1hour"
     out: Path | None = None
     resume: str = RESUME_AUTO
@@ -55,5 +62,8 @@ class RunConfig:
     launched_size: int | None = None
 
     def __post_init__(self) -> None:
+        for name, remedy in _TORCH_ONLY.items():
+            if self.framework == "keras" and getattr(self, name):
+                raise ValueError(f"{name} must be left out with framework keras: {remedy}")
         if self.amp_dtype is not None and self.dtype != "float32":
             raise ValueError(f"amp_dtype must be left out with dtype {self.dtype}: mixed precision is of float32")

@@ -12,7 +12,7 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.run_config import RunConfig
 
 # A run's config.yaml holds these too; a command that has no use for them passes over them.
-_OF_TRAIN = frozenset({"framework", *(field.name for field in dataclasses.fields(RunConfig))})
+_OF_TRAIN = frozenset(field.name for field in dataclasses.fields(RunConfig))
 
 
 class ConfigFile(argparse.Action):

@@ -1,10 +1,6 @@
 """Horovod as the trainers' communicator, and what every process must have alike before the first step."""
 
-import os
-import sys
-import traceback
-from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 import horovod.torch as hvd
 import numpy as np
@@ -12,6 +8,8 @@ import torch
 from horovod.common.exceptions import HorovodInternalError
 from horovod.torch.optimizer import _DistributedOptimizer as HorovodOptimizer
 from torch import nn
+
+from hvd_imagenet import job
 
 
 class HorovodCommunicator:
@@ -108,31 +106,9 @@ def abort_job_on_exception() -> None:
     """Makes an uncaught exception end the whole job: the other processes would wait for this one for ever.
 
     Example:
+        >>> import sys
         >>> before = sys.excepthook
         >>> abort_job_on_exception()
         >>> sys.excepthook = before
     """
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if hvd.is_initialized() and hvd.size() > 1:
-            print(f"rank {hvd.rank()} of {hvd.size()} on {os.uname().nodename}:", file=sys.stderr)
-        if issubclass(kind, KeyboardInterrupt):
-            abort_job("interrupted", exit_code=130)
-        if isinstance(error, HorovodInternalError):
-            abort_job(f"another process has left the job, and says why: {error}".splitlines()[0], exit_code=1)
-        abort_job("".join(traceback.format_exception(kind, error, trace)).rstrip(), exit_code=1)
-
-    sys.excepthook = hook
-
-
-def abort_job(message: str, exit_code: int) -> NoReturn:
-    """Ends this process without waiting for the others; its launcher ends them then.
-
-    Args:
-        message: for standard error.
-        exit_code: of this process, not 0.
-    """
-    print(message, file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(exit_code)  # a plain exit would wait in Horovod's shutdown for the others
+    job.abort_job_on_exception(lambda: (hvd.rank(), hvd.size()) if hvd.is_initialized() else None, HorovodInternalError)

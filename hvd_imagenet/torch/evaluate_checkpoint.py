@@ -10,13 +10,14 @@ from hvd_imagenet.checkpoint import Checkpoint
 from hvd_imagenet.communicator import Communicator, together
 from hvd_imagenet.data.listing import Listing, fingerprint, list_dataset
 from hvd_imagenet.data.reader import Reader
-from hvd_imagenet.errors import AgreedError, UserError
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.job import in_job
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
-from hvd_imagenet.torch.communication import abort_job
+from hvd_imagenet.session import agree
 from hvd_imagenet.torch.evaluation import evaluate
 from hvd_imagenet.torch.network import build_network
-from hvd_imagenet.torch.session import agree, choose_device, join_job
+from hvd_imagenet.torch.session import choose_device, join_job
 from hvd_imagenet.torch.state import copy_into, model_tensors
 
 
@@ -39,13 +40,7 @@ def evaluate_checkpoint(
         AgreedError: a mistake of the user, on all processes.
     """
     communicator = join_job(launched_size)
-    try:
-        return _evaluate(path, data, threads, communicator)
-    except AgreedError:
-        hvd.shutdown()
-        raise
-    except UserError as error:
-        abort_job(f"error: {error}", exit_code=2)
+    return in_job(communicator, hvd.shutdown, lambda: _evaluate(path, data, threads, communicator))
 
 
 def _evaluate(path: Path, data: Path, threads: int | None, communicator: Communicator) -> dict[str, Any] | None:

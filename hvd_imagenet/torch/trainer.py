@@ -1,30 +1,27 @@
 """The training loop."""
 
-import time
-from collections.abc import Iterator
-
 import horovod.torch as hvd
 import torch
 from torch import Tensor
 
-from hvd_imagenet import checkpoint as checkpoints
 from hvd_imagenet.checkpoint import Checkpoint
 from hvd_imagenet.communicator import together
 from hvd_imagenet.core.metrics import Sums
-from hvd_imagenet.core.sharding import Stream
+from hvd_imagenet.course import already_finished, finish, headline, iterations, save_checkpoint
 from hvd_imagenet.data.reader import Batch, Reader
-from hvd_imagenet.errors import AgreedError, UserError
-from hvd_imagenet.progress import Progress, own_command
+from hvd_imagenet.job import in_job
+from hvd_imagenet.progress import Progress
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
-from hvd_imagenet.run_folder import SUMMARY, RunFolder
+from hvd_imagenet.run_folder import RunFolder
+from hvd_imagenet.session import Session, config_of, prepare
 from hvd_imagenet.torch.batch_norm import average_over_processes, running_averages
-from hvd_imagenet.torch.communication import abort_job, broadcast
+from hvd_imagenet.torch.communication import broadcast
 from hvd_imagenet.torch.ema import ModelEma
 from hvd_imagenet.torch.evaluation import evaluate, sums_of_batch, to_device
 from hvd_imagenet.torch.network import build_network
 from hvd_imagenet.torch.optimizer import DistributedOptimizer, parameter_groups
-from hvd_imagenet.torch.session import Session, config_of, join_job, prepare
+from hvd_imagenet.torch.session import choose_device, join_job
 from hvd_imagenet.torch.state import checkpoint_tensors, load_into, versions
 from hvd_imagenet.training_run import TrainingRun
 
@@ -42,17 +39,12 @@ def train(recipe: Recipe, config: RunConfig) -> None:
         AgreedError: a mistake of the user, on all processes.
     """
     communicator = join_job(config.launched_size)
-    try:
-        trainer = Trainer(recipe, config, prepare(recipe, config, communicator))
-        trainer.run()
-    except AgreedError:
-        hvd.shutdown()  # else the exit of the one that tells the user would wait for the others
-        raise
-    except UserError as error:
-        # Ranks that meet one bad image in the same iteration speak in turn: the first ends the job before the next.
-        time.sleep(min(communicator.rank, 20) * 0.25)
-        abort_job(f"error: {error}", exit_code=2)
-    hvd.shutdown()
+
+    def run() -> None:
+        device = together(communicator, lambda: choose_device(communicator.local_rank))
+        Trainer(recipe, config, prepare(recipe, config, communicator), device).run()
+
+    in_job(communicator, hvd.shutdown, run)
 
 
 class Trainer:
@@ -62,12 +54,13 @@ class Trainer:
         recipe: the science.
         config: the rest.
         session: what the job agreed on.
+        device: that this process computes on.
     """
 
-    def __init__(self, recipe: Recipe, config: RunConfig, session: Session) -> None:
-        self.recipe, self.config, self.session = recipe, config, session
+    def __init__(self, recipe: Recipe, config: RunConfig, session: Session, device: torch.device) -> None:
+        self.recipe, self.config, self.session, self.device = recipe, config, session, device
         classes, images = len(session.train.classes), len(session.train)
-        self.network = build_network(recipe, config, classes, len(session.workers), session.device)
+        self.network = build_network(recipe, config, classes, len(session.workers), self.device)
         self.model = self.network.model
         inner = torch.optim.SGD(
             parameter_groups(self.model, recipe.weight_decay),
@@ -138,13 +131,12 @@ class Trainer:
         """Trains to the end, or says that there is nothing left to do."""
         state, session = self.run_state, self.session
         if self.finished:
-            self._log(f"{session.out} is finished: {state.iteration} iterations are done, {state.stop_at} are wanted")
+            self._log(already_finished(state, session, self.config))
             self.progress.close()
-            self._complete_summary()
             return
-        self._log(self._headline())
+        self._log(headline(self.recipe, session, state, self.device.type))
         state.restart_clock()
-        for batches in self._iterations():
+        for batches in iterations(self.recipe, self.config, session, range(state.iteration, state.stop_at)):
             self.iterate(batches)
             rows = state.rows_due()
             if rows:
@@ -155,45 +147,7 @@ class Trainer:
             if rows:
                 state.restart_clock()
         self.progress.close()
-        self._finish()
-
-    def _complete_summary(self) -> None:
-        """Writes the summary of a run that was ended between its last checkpoint and the summary."""
-        state, out = self.run_state, self.session.out
-        if self.session.communicator.rank == 0 and not (out / SUMMARY).exists():
-            # The row of an epoch that was not finished is its last: it counts as one more.
-            config = config_of(self.recipe, self.config)
-            state.folder = RunFolder(out, config, state.iteration, state.epochs_done + 1)
-            state.folder.close(state.summary(self.session.communicator.size, "torch"))
-
-    def _headline(self) -> str:
-        recipe, session, state = self.recipe, self.session, self.run_state
-        resumed = f", going on at iteration {state.iteration}" if session.resumed else ""
-        return (
-            f"{recipe.model}: minibatch {recipe.minibatch} = {recipe.workers.workers} workers of {recipe.per_worker}, "
-            f"on {session.communicator.size} processes ({session.device.type}); {len(session.train):,} training and "
-            f"{len(session.validation):,} validation images; {state.stop_at} iterations{resumed}\n"
-            f"run folder {session.out}"
-        )
-
-    def _iterations(self) -> Iterator[list[Batch]]:
-        """The batches of one iteration after another: each holds the images of workers_per_pass workers."""
-        recipe, workers = self.recipe, self.session.workers
-        stream = Stream(len(self.session.train), recipe.workers, recipe.seed)
-        starts = range(0, len(workers), self.config.workers_per_pass)
-        passes = [workers[start : start + self.config.workers_per_pass] for start in starts]
-        reader = Reader(
-            self.session.train, recipe.augmentation, recipe.image_size_px, recipe.seed, self.config.threads,
-            prefetch_batches=2 + len(passes),
-        )  # fmt: skip
-        span = range(self.run_state.iteration, self.run_state.stop_at)
-        requests = (stream.block(t, block) for t in span for block in passes)
-        batches = reader.batches(requests)
-        try:
-            for _ in span:
-                yield [next(batches) for _ in passes]
-        finally:
-            batches.close()
+        finish(state, session, self.config)
 
     def iterate(self, batches: list[Batch]) -> None:
         """One step.
@@ -201,7 +155,7 @@ class Trainer:
         Args:
             batches: pixels and labels of this process's virtual workers, workers_per_pass of them in each.
         """
-        recipe, device, state = self.recipe, self.session.device, self.run_state
+        recipe, device, state = self.recipe, self.device, self.run_state
         sums = torch.zeros(4, dtype=torch.float64, device=device)
         self.optimizer.zero_grad(set_to_none=True)
         for pixels, labels in batches:
@@ -260,21 +214,6 @@ class Trainer:
         state = self.run_state
         if state.folder is not None:
             state.folder.flush()
-            manifest = state.manifest(self._lr, self.session.data_fingerprint, "torch", versions())
+            manifest = state.manifest(self._lr, self.session.data_fingerprint, self.config.framework, versions())
             tensors = checkpoint_tensors(self.model, self.optimizer, self.ema)
-            try:
-                checkpoints.save(self.session.out, Checkpoint(state.iteration, tensors, manifest))
-            except OSError as error:
-                raise UserError(
-                    f"checkpoint in {self.session.out}: cannot be written ({error.strerror}); make room and start again"
-                ) from error
-
-    def _finish(self) -> None:
-        state = self.run_state
-        if state.folder is None:
-            return
-        summary = state.summary(self.session.communicator.size, "torch")
-        state.folder.close(summary)
-        error = summary["val_error_final"]
-        print(f"validation error {error:.2f} % after {state.iteration} iterations; everything is in {self.session.out}")
-        print(f"next: {own_command()} evaluate --checkpoint {self.session.out} --data {self.config.data}", flush=True)
+            save_checkpoint(self.session.out, Checkpoint(state.iteration, tensors, manifest))

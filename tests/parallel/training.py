@@ -38,8 +38,9 @@ def train_all(data: str, out: str, runs: list[Run]) -> None:
 
     from hvd_imagenet.recipes import Recipe
     from hvd_imagenet.run_config import RunConfig
+    from hvd_imagenet.session import prepare
     from hvd_imagenet.torch.communication import HorovodCommunicator
-    from hvd_imagenet.torch.session import prepare
+    from hvd_imagenet.torch.session import choose_device
     from hvd_imagenet.torch.trainer import Trainer
 
     for name, fields, options in runs:
@@ -50,7 +51,7 @@ def train_all(data: str, out: str, runs: list[Run]) -> None:
                 shutil.rmtree(later)
         hvd.barrier()
         recipe, config = Recipe(**fields), RunConfig(**options, data=Path(data), out=Path(out) / name)
-        Trainer(recipe, config, prepare(recipe, config, HorovodCommunicator())).run()
+        Trainer(recipe, config, prepare(recipe, config, HorovodCommunicator()), choose_device(hvd.local_rank())).run()
 
 
 def tensors(run: Path, part: str = "model") -> dict[str, np.ndarray]:

@@ -132,7 +132,7 @@ UNUSUAL = Recipe(
 )
 def test_config_yaml_of_a_run_reads_back_to_the_identical_recipe(tmp_path, name, recipe):
     from hvd_imagenet.run_folder import RunFolder
-    from hvd_imagenet.torch.session import config_of
+    from hvd_imagenet.session import config_of
 
     config = RunConfig(data=Path("d"), recipe_name=name, channels_last=True, checkpoint_interval=5, dtype="float64")
     RunFolder(tmp_path, config_of(recipe, config)).close()
@@ -144,7 +144,7 @@ def test_config_yaml_of_a_run_reads_back_to_the_identical_recipe(tmp_path, name,
 
 
 def test_config_yaml_is_yaml_with_a_line_an_option(tmp_path):
-    from hvd_imagenet.torch.session import config_of
+    from hvd_imagenet.session import config_of
 
     config = config_of(Recipe(), RunConfig(data=Path("d"), recipe_name="resnet50_1hour"))
     assert yaml.safe_load(yaml.safe_dump(config)) == config

@@ -1,0 +1,85 @@
+"""How a process leaves a job that it cannot finish: at once, so that no other waits for it."""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import NoReturn, TypeVar
+
+from hvd_imagenet.communicator import Communicator
+from hvd_imagenet.errors import AgreedError, UserError
+
+Result = TypeVar("Result")
+
+
+def abort_job(message: str, exit_code: int) -> NoReturn:
+    """Ends this process without waiting for the others; its launcher ends them then.
+
+    Args:
+        message: for standard error.
+        exit_code: of this process, not 0.
+    """
+    print(message, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)  # a plain exit would wait in Horovod's shutdown for the others
+
+
+def abort_job_on_exception(rank_and_size: Callable[[], tuple[int, int] | None], lost_job: type[BaseException]) -> None:
+    """Makes an uncaught exception end the whole job: the other processes would wait for this one for ever.
+
+    Args:
+        rank_and_size: of this process; None before the job is joined and after it is left.
+        lost_job: what a collective raises when another process has gone.
+
+    Example:
+        >>> before = sys.excepthook
+        >>> abort_job_on_exception(lambda: None, ConnectionError)
+        >>> sys.excepthook = before
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        member = rank_and_size()
+        if member is not None and member[1] > 1:
+            print(f"rank {member[0]} of {member[1]} on {os.uname().nodename}:", file=sys.stderr)
+        if issubclass(kind, KeyboardInterrupt):
+            abort_job("interrupted", exit_code=130)
+        if isinstance(error, lost_job):
+            abort_job(f"another process has left the job, and says why: {error}".splitlines()[0], exit_code=1)
+        abort_job("".join(traceback.format_exception(kind, error, trace)).rstrip(), exit_code=1)
+
+    sys.excepthook = hook
+
+
+def in_job(communicator: Communicator, leave: Callable[[], None], action: Callable[[], Result]) -> Result:
+    """Runs what every process of a job does, and ends the job so that no process waits for another.
+
+    Args:
+        communicator: the job's.
+        leave: leaves the job where all processes do so together: hvd.shutdown.
+        action: raises AgreedError on all processes together, UserError perhaps on some of them.
+
+    Returns:
+        The action's result.
+
+    Raises:
+        AgreedError: a mistake of the user that all processes know of.
+
+    Example:
+        >>> from hvd_imagenet.communicator import SingleProcess
+        >>> in_job(SingleProcess(), leave=lambda: None, action=lambda: 1 + 1)
+        2
+    """
+    try:
+        result = action()
+    except AgreedError:
+        leave()  # else the exit of the one that tells the user would wait for the others
+        raise
+    except UserError as error:
+        # Ranks that meet one bad image in the same iteration speak in turn: the first ends the job before the next.
+        time.sleep(min(communicator.rank, 20) * 0.25)
+        abort_job(f"error: {error}", exit_code=2)
+    leave()
+    return result
