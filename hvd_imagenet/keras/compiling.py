@@ -1,0 +1,109 @@
+"""What Keras does with an optimizer that knows nothing of Horovod: compile() and LossScaleOptimizer, adapted once."""
+
+import functools
+import weakref
+from typing import Any
+
+import keras
+
+from hvd_imagenet.keras.backend import BACKEND, horovod
+from hvd_imagenet.keras.hook import find_hook
+
+compiled_models: "list[weakref.ref[Any]]" = []
+"""The models that were compiled since adapt_keras(), in that order."""
+_told: set[str] = set()
+
+
+@functools.cache
+def adapt_keras() -> None:
+    """Adapts compile() and LossScaleOptimizer, and makes `optimizer.lr` an error; does nothing when called again.
+
+    Example:
+        >>> adapt_keras()
+    """
+    _adapt_compile()
+    _adapt_loss_scale_optimizer()
+    keras.optimizers.Optimizer.lr = property(_lr, _set_lr)
+
+
+def _adapt_compile() -> None:
+    original = keras.Model.compile
+
+    @functools.wraps(original)
+    def compile(self: Any, *arguments: Any, **options: Any) -> None:
+        if "experimental_run_tf_function" in options:
+            del options["experimental_run_tf_function"]
+            tell("compile(experimental_run_tf_function=…) means nothing in Keras 3 and is ignored: leave it out")
+        original(self, *arguments, **options)
+        after_compile(self)
+
+    keras.Model.compile = compile
+
+
+def after_compile(model: Any) -> None:
+    """What a compiled model needs where its optimizer has a hook.
+
+    Args:
+        model: its hook is moved outwards if compile() has put a LossScaleOptimizer around it; XLA is turned off.
+
+    Example:
+        >>> model = keras.Sequential([keras.layers.Dense(1)])
+        >>> model.compile()
+        >>> after_compile(model)
+    """
+    compiled_models[:] = [each for each in compiled_models if each() not in (None, model)]
+    compiled_models.append(weakref.ref(model))
+    hook = find_hook(model.optimizer) if model.optimizer is not None else None
+    if hook is None:
+        return
+    if hook.optimizer is not model.optimizer:
+        hook.move_to(model.optimizer)
+    if hook.reduction is not None:
+        hook.reduction.model = weakref.ref(model)
+        if model.jit_compile:
+            model.jit_compile = False
+            compiler = "XLA" if BACKEND == "tensorflow" else "torch.compile"
+            tell(f"jit_compile is turned off: {compiler} cannot compile Horovod's collectives")
+
+
+def tell(line: str) -> None:
+    """Prints a line once, on rank 0.
+
+    Args:
+        line: for the user.
+
+    Example:
+        >>> tell("said once")
+        hvd_imagenet: said once
+        >>> tell("said once")
+    """
+    if line not in _told and (not horovod.is_initialized() or horovod.rank() == 0):
+        print(f"hvd_imagenet: {line}", flush=True)
+    _told.add(line)
+
+
+def _adapt_loss_scale_optimizer() -> None:
+    original = keras.optimizers.LossScaleOptimizer.__init__
+
+    @functools.wraps(original)
+    def init(self: Any, inner_optimizer: Any, *arguments: Any, **options: Any) -> None:
+        original(self, inner_optimizer, *arguments, **options)
+        hook = find_hook(self)
+        if hook is not None:
+            hook.move_to(self)
+
+    keras.optimizers.LossScaleOptimizer.__init__ = init
+
+
+def _lr(optimizer: Any) -> Any:
+    if "lr" in vars(optimizer):
+        return vars(optimizer)["lr"]
+    raise AttributeError(f"{type(optimizer).__name__} has no attribute 'lr' in Keras 3: write optimizer.learning_rate")
+
+
+def _set_lr(optimizer: Any, value: Any) -> None:
+    if find_hook(optimizer) is not None:
+        raise AttributeError(
+            f"optimizer.lr = {value!r} would change nothing in Keras 3: write optimizer.learning_rate = {value!r}"
+        )
+    vars(optimizer)["lr"] = value  # some other class's own attribute
