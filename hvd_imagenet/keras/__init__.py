@@ -1,15 +1,15 @@
 """Horovod for Keras 3: `import hvd_imagenet.keras as hvd` instead of `import horovod.tensorflow.keras as hvd`.
 
-Also callbacks, networks and layers for the paper's recipe. Everything is imported when it is first used, so that
-models and layers need no Horovod.
+Also callbacks, networks and layers for the paper's recipe. Keras is imported here, and all else when it is first
+used, so that models and layers need no Horovod.
 """
 
-import os
 from importlib import import_module
 from typing import Any
 
-# TensorFlow's start-up lines; warnings and errors are still shown.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from hvd_imagenet.keras.startup import import_keras
+
+import_keras()
 
 _OF_HOROVOD = (
     "Adasum", "Average", "Compression", "ProcessSet", "Sum", "add_process_set", "allgather_object",

@@ -8,17 +8,11 @@ from typing import Any
 import keras
 
 from hvd_imagenet.errors import UserError
-
-FRAMEWORKS = {"tensorflow": "TensorFlow", "torch": "PyTorch"}
+from hvd_imagenet.keras.startup import FRAMEWORKS
 
 
 def _horovod_for(backend: str) -> ModuleType:
     """Horovod's module of the framework that Keras runs on."""
-    if backend not in FRAMEWORKS:
-        raise UserError(
-            f"Keras runs on the backend {backend!r}, for which there is no Horovod; set KERAS_BACKEND=tensorflow or "
-            "KERAS_BACKEND=torch before the first import of keras"
-        )
     try:
         if backend == "tensorflow":
             import horovod.tensorflow as horovod

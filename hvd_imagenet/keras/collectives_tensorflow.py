@@ -1,5 +1,6 @@
 """The collectives of horovod.tensorflow in the form that the hook needs; stable names, whatever scope they are in."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -100,17 +101,24 @@ def sum_arrays(values: np.ndarray, name: str, process_set: Any) -> np.ndarray:
 def gather_bytes(data: np.ndarray, name: str, process_set: Any) -> list[np.ndarray]:
     """The bytes of all processes; also from processes that use horovod.torch, to find out about them."""
 
-    @tf.function
-    def allgather(values: tf.Tensor, suffix: str) -> tf.Tensor:
-        # Named as horovod.torch names its own. An eager operation would have no name of its own.
-        return hvd.allgather(values, f"allgather.{name}.{suffix}", ignore_name_scope=True, process_set=process_set)
-
     def gather() -> list[np.ndarray]:
+        set_id = process_set.process_set_id
         with tf.device("cpu"):
-            lengths = allgather(tf.constant([len(data)], tf.int64), "lengths").numpy()
-            return np.split(allgather(tf.constant(data), "bytes").numpy(), np.cumsum(lengths)[:-1])
+            lengths = _allgather(f"{name}.lengths", tf.int64, set_id)(tf.constant([len(data)], tf.int64)).numpy()
+            return np.split(_allgather(f"{name}.bytes", tf.uint8, set_id)(data).numpy(), np.cumsum(lengths)[:-1])
 
     return outside_of_graph(gather)
+
+
+@functools.cache
+def _allgather(name: str, dtype: tf.DType, process_set_id: int) -> Callable[..., tf.Tensor]:
+    """Named as horovod.torch names its own; an eager operation of TensorFlow would have no name of its own."""
+    process_set = hvd.mpi_ops._temp_process_set_object(process_set_id)
+    return tf.function(
+        lambda values: hvd.allgather(values, f"allgather.{name}", ignore_name_scope=True, process_set=process_set),
+        input_signature=[tf.TensorSpec([None], dtype)],
+        autograph=False,
+    )
 
 
 def broadcast_array(values: np.ndarray, root_rank: int, name: str, process_set: Any) -> np.ndarray:

@@ -52,7 +52,7 @@ def broadcast_variables(variables: list[Any], root_rank: int, process_set: Any =
     """Gives every process the values that the variables have on one, in pieces of 64 MB instead of one by one.
 
     Args:
-        variables: of Keras or of the framework; the same ones in the same order on every process.
+        variables: of Keras, or tf.Variable; the same ones in the same order on every process.
         root_rank: whose values are taken.
         process_set: of Horovod; all processes if None.
 
@@ -66,8 +66,9 @@ def broadcast_variables(variables: list[Any], root_rank: int, process_set: Any =
     communicator = HorovodCommunicator(process_set)
     if communicator.size == 1:
         return
-    values = [np.ascontiguousarray(keras.ops.convert_to_numpy(variable)) for variable in variables]
-    _agree_on_variables(communicator, [(path(each), *describe(value)) for each, value in zip(variables, values)])
+    values = [np.asarray(keras.ops.convert_to_numpy(variable), order="C") for variable in variables]
+    mine = [(path(each), *describe(value)) for each, value in zip(variables, values, strict=True)]
+    _agree_on_variables(communicator, mine)
     together = np.concatenate([value.reshape(-1).view(np.uint8) for value in values] or [np.zeros(0, np.uint8)])
     for start in range(0, len(together), BROADCAST_BYTES):
         piece = together[start : start + BROADCAST_BYTES]

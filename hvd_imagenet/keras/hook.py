@@ -41,8 +41,8 @@ class Hook:
         """Sets η of the coming calls of apply; it also holds within a compiled step.
 
         Where η changes, every velocity of keras.optimizers.SGD is scaled by η_new/η_old before the step (section 3,
-        remark 2); after η = 0 nothing is left to scale. RMSprop(momentum=…) and Adam have variables of other meanings, which are left
-        alone.
+        remark 2); after η = 0 nothing is left to scale. RMSprop(momentum=…) and Adam have variables of other
+        meanings, which are left alone.
 
         Args:
             rates: η of each coming call, NaN to leave it as it is; as many as the model's steps_per_execution.
