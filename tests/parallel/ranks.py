@@ -3,6 +3,7 @@
 Run as a program, this file is one rank: FILE FUNCTION ARGUMENTS, the last as JSON.
 """
 
+import importlib
 import importlib.util
 import json
 import os
@@ -57,7 +58,7 @@ def program(*words: str) -> list[str]:
 def run_ranks(
     processes: int, function: Callable[..., None], *arguments: Any, timeout_s: float = 120, **variables: str
 ) -> str:
-    """Calls a function on every rank of a job, after hvd.init().
+    """Calls a function on every rank of a job, after hvd.init(); in tests/parallel/keras that of hvd_imagenet.keras.
 
     A failure on any rank ends the job, and fails the test with what the ranks have printed. Horovod looks for work
     every millisecond, so that checks with hundreds of small collectives are over soon.
@@ -82,12 +83,11 @@ def run_ranks(
 
 
 def main(file: str, name: str, arguments: str) -> None:
-    import horovod.torch as hvd
-
-    from hvd_imagenet.torch import abort_job_on_exception
-
+    # Keras starts Horovod for the framework that it runs on.
+    hvd: Any = importlib.import_module("hvd_imagenet.keras" if Path(file).parent.name == "keras" else "horovod.torch")
     hvd.init()
-    abort_job_on_exception()
+    if hvd.__name__ == "horovod.torch":
+        importlib.import_module("hvd_imagenet.torch").abort_job_on_exception()
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     assert spec is not None
     assert spec.loader is not None
