@@ -59,9 +59,9 @@ class Hook:
             >>> round(float(optimizer.learning_rate), 6)
             0.2
         """
-        if self._plan is None or not self._plan.fits(len(rates), correct_momentum):
-            self._plan = LearningRatePlan(self.optimizer_with_rate, len(rates), correct_momentum)
-        self._plan.set(rates)
+        if self._plan is None or not self._plan.fits(len(rates)):
+            self._plan = LearningRatePlan(self.optimizer_with_rate, len(rates))
+        self._plan.set(rates, correct_momentum)
 
     def _install(self) -> None:
         """Puts the hook in the place of methods of the instances, where no framework tracks it."""

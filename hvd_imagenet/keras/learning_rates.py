@@ -15,21 +15,20 @@ class LearningRatePlan:
     Args:
         optimizer: the innermost one, whose η it is.
         calls: number of calls that are planned at a time.
-        correct_momentum: scale the velocities of keras.optimizers.SGD by η_new/η_old.
 
     Raises:
         ValueError: no call, or the optimizer's learning rate is a schedule.
 
     Example:
         >>> optimizer = keras.optimizers.SGD(0.1)
-        >>> plan = LearningRatePlan(optimizer, calls=2, correct_momentum=True)
-        >>> plan.set([0.5, math.nan])
+        >>> plan = LearningRatePlan(optimizer, calls=2)
+        >>> plan.set([0.5, math.nan], correct_momentum=True)
         >>> plan.advance()
         >>> float(optimizer.learning_rate)
         0.5
     """
 
-    def __init__(self, optimizer: Any, calls: int, correct_momentum: bool) -> None:
+    def __init__(self, optimizer: Any, calls: int) -> None:
         if calls < 1:
             raise ValueError("rates must hold one η or more, got none")
         if not isinstance(optimizer._learning_rate, keras.Variable):
@@ -39,18 +38,24 @@ class LearningRatePlan:
             )
         self._optimizer = optimizer
         self._calls = calls
-        self._correct_momentum = correct_momentum
         dtype = optimizer._learning_rate.dtype
         self._rates = keras.Variable(np.full(calls, math.nan), dtype=dtype, trainable=False, name="planned_rates")
         self._position = keras.Variable(0, dtype="int32", trainable=False, name="position_in_plan")
+        self._corrects = keras.Variable(True, dtype="bool", trainable=False, name="corrects_momentum")
 
-    def fits(self, calls: int, correct_momentum: bool) -> bool:
-        """Whether a step that was traced with this plan can follow another of these properties."""
-        return (self._calls, self._correct_momentum) == (calls, correct_momentum)
+    def fits(self, calls: int) -> bool:
+        """Whether a step that was traced with this plan can follow another of so many calls."""
+        return self._calls == calls
 
-    def set(self, rates: Sequence[float]) -> None:
-        """Plans the coming calls, anew from the first of them."""
+    def set(self, rates: Sequence[float], correct_momentum: bool) -> None:
+        """Plans the coming calls, anew from the first of them.
+
+        Args:
+            rates: η of each, NaN to leave it.
+            correct_momentum: scale the velocities of keras.optimizers.SGD by η_new/η_old.
+        """
         self._rates.assign(np.asarray(rates, dtype=np.float64))
+        self._corrects.assign(correct_momentum)
         self._position.assign(0)
 
     def advance(self) -> None:
@@ -64,12 +69,13 @@ class LearningRatePlan:
         if velocities:
             # After η = 0 (the end of a cosine) the velocity is 0 too: no history to scale.
             scales = ops.logical_and(ops.not_equal(new, old), ops.not_equal(old, 0))
+            scales = ops.logical_and(scales, ops.convert_to_tensor(self._corrects))
             ratio = ops.where(scales, new / ops.where(scales, old, ops.ones_like(old)), ops.ones_like(old))
             ops.cond(scales, lambda: _scale(velocities, ratio), lambda: None)
         self._optimizer._learning_rate.assign(new)
 
     def _velocities(self) -> list[Any]:
-        if not (self._correct_momentum and isinstance(self._optimizer, keras.optimizers.SGD)):
+        if not isinstance(self._optimizer, keras.optimizers.SGD):
             return []
         return [each for each in getattr(self._optimizer, "momentums", []) if each is not None]
 
