@@ -72,3 +72,20 @@ def together(communicator: Communicator, action: Callable[[], Result]) -> Result
         if told is not None:
             raise AgreedError(told, spokesman=rank)
     return result  # type: ignore[return-value]
+
+
+def share(images: int, communicator: Communicator) -> np.ndarray:
+    """The images that this process validates: a contiguous part, the parts as equal as they can be.
+
+    Args:
+        images: number of validation images.
+        communicator: the job's.
+
+    Returns:
+        int64 array of image numbers; empty on some processes if there are more of them than images.
+
+    Example:
+        >>> share(3, SingleProcess())
+        array([0, 1, 2])
+    """
+    return np.array_split(np.arange(images), communicator.size)[communicator.rank]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hvd_imagenet import checkpoint as checkpoints
 from hvd_imagenet.checkpoint import Checkpoint
+from hvd_imagenet.communicator import Communicator
 from hvd_imagenet.core.sharding import Stream
 from hvd_imagenet.data.reader import Batch, Reader
 from hvd_imagenet.errors import UserError
@@ -42,6 +43,24 @@ def iterations(recipe: Recipe, config: RunConfig, session: Session, span: range)
             yield [next(batches) for _ in passes]
     finally:
         batches.close()
+
+
+def go_on(run: TrainingRun, checkpoint: Checkpoint | None, communicator: Communicator) -> bool:
+    """Puts a run behind the checkpoint that rank 0 has read; call it on all processes together.
+
+    Args:
+        run: at its beginning; changed in place.
+        checkpoint: of rank 0, or None where there is none; not looked at on other ranks.
+        communicator: the job's.
+
+    Returns:
+        Whether there is a checkpoint.
+    """
+    position = None if checkpoint is None else (checkpoint.iteration, checkpoint.manifest)
+    position = communicator.gather(position)[0]
+    if position is not None:
+        run.resume(Checkpoint(position[0], {}, position[1]))
+    return position is not None
 
 
 def headline(recipe: Recipe, session: Session, run: TrainingRun, device: str) -> str:

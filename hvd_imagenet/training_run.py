@@ -20,27 +20,6 @@ from hvd_imagenet.run_config import RESUME_AUTO, RESUME_NEVER, RunConfig
 from hvd_imagenet.run_folder import RunFolder
 
 
-def epochs_ended(recipe: Recipe, images: int, iteration: int) -> range:
-    """The epochs whose last image an iteration takes: none, one, or several where the minibatch is large.
-
-    Args:
-        recipe: of the run.
-        images: N, number of training images.
-        iteration: t, counted from 0.
-
-    Returns:
-        Epoch numbers, counted from 0.
-
-    Example:
-        >>> recipe = Recipe(minibatch=64, per_worker=32, warmup="none")
-        >>> [list(epochs_ended(recipe, 96, iteration)) for iteration in range(3)]
-        [[], [0], [1]]
-        >>> list(epochs_ended(recipe, 32, 0))
-        [0, 1]
-    """
-    return range(iteration * recipe.minibatch // images, (iteration + 1) * recipe.minibatch // images)
-
-
 def choose_checkpoint(config: RunConfig) -> Path | None:
     """The checkpoint that a run goes on from.
 
@@ -155,8 +134,8 @@ class TrainingRun:
 
     def rows_due(self) -> list[int]:
         """The epochs that get a row now, after iteration − 1: those it ended, or the unfinished last one."""
-        ended = list(epochs_ended(self.recipe, self.images, self.iteration - 1))
-        wanted = [epoch for epoch in ended if epoch >= self.epochs_done and epoch < self.recipe.epochs]
+        ended = range(self.epochs_done, self.iteration * self.recipe.minibatch // self.images)
+        wanted = [epoch for epoch in ended if epoch < self.recipe.epochs]
         if self.iteration == self.stop_at and not wanted:
             wanted = [self.epochs_done]
         return wanted

@@ -4,15 +4,18 @@ import argparse
 import json
 from pathlib import Path
 
+from hvd_imagenet import checkpoint as checkpoints
 from hvd_imagenet.core.minibatch import positive_integer
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build import check_installed
 from hvd_imagenet.launcher.environment import launched_size
+from hvd_imagenet.run_config import FRAMEWORKS
 
 EXAMPLES = """\
 examples:
   hvd-imagenet evaluate --checkpoint runs/RUN --data DIR
   hvd-imagenet launch -np 2 -- evaluate --checkpoint runs/RUN --data DIR --json
+  hvd-imagenet evaluate --framework keras --checkpoint runs/RUN --data DIR
 """
 
 
@@ -20,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `evaluate`."""
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="PATH", help="a checkpoint or a run folder")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds train/ and val/")
+    parser.add_argument("--framework", choices=FRAMEWORKS, help="(default: the one it was trained in)")
     parser.add_argument("--threads", type=int, metavar="T", help="that decode images, in each process")
     parser.add_argument("--json", action="store_true", help="print the numbers as a JSON object")
 
@@ -37,8 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
         positive_integer("--threads", 1 if arguments.threads is None else arguments.threads)
     except ValueError as error:
         raise UserError(str(error)) from error
-    check_installed("torch")
-    from hvd_imagenet.torch.evaluate_checkpoint import evaluate_checkpoint
+    manifest = checkpoints.read_manifest(checkpoints.find(arguments.checkpoint))
+    framework = arguments.framework or manifest.get("framework", "torch")
+    check_installed(framework)
+    if framework == "torch":
+        from hvd_imagenet.torch.evaluate_checkpoint import evaluate_checkpoint
+    else:
+        from hvd_imagenet.keras.evaluate_checkpoint import evaluate_checkpoint
 
     result = evaluate_checkpoint(arguments.checkpoint, arguments.data, arguments.threads, launched_size())
     if result is None:

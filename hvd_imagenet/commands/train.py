@@ -9,7 +9,7 @@ from hvd_imagenet.core.minibatch import positive_integer
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build import check_installed
 from hvd_imagenet.launcher.environment import launched_size, output_is_terminal
-from hvd_imagenet.run_config import AMP_DTYPES, COMPRESSIONS, DTYPES, RunConfig
+from hvd_imagenet.run_config import AMP_DTYPES, COMPRESSIONS, DTYPES, FRAMEWORKS, RunConfig
 
 EXAMPLES = """\
 examples:
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", help="holds train/CLASS/*.JPEG and val/CLASS/*.JPEG")
     add("--out", type=Path, metavar="DIR", help="run folder (default: a new one under runs/)")
-    add("--framework", choices=("torch",), help="(default: torch)")
+    add("--framework", choices=FRAMEWORKS, help="(default: torch)")
     add("--resume", metavar="auto|never|PATH", help="go on where --out ends, start anew, or go on from a checkpoint")
     add("--checkpoint-interval", type=int, metavar="ITERATIONS", help="beside the one at the end of every epoch")
     add("--max-iterations", type=int, metavar="I", help="stop after so many")
@@ -93,8 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     name, recipe = recipe_of(arguments)
     config = run_config_of(arguments, name)
-    check_installed("torch")
-    from hvd_imagenet.torch.trainer import train
+    check_installed(config.framework)
+    if config.framework == "torch":
+        from hvd_imagenet.torch.trainer import train
+    else:
+        from hvd_imagenet.keras.trainer import train
 
     train(recipe, config)
     return 0

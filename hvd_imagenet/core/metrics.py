@@ -68,6 +68,34 @@ def top_k_correct(logits: np.ndarray, labels: np.ndarray, k: int) -> int:
     return int(((~(logits <= of_label)).sum(axis=1) < k).sum())
 
 
+def classification_sums(outputs: np.ndarray, labels: np.ndarray, from_logits: bool = True) -> Sums:
+    """Cross-entropy and errors of a batch.
+
+    Args:
+        outputs: (images, classes), floating point: logits, or probabilities.
+        labels: (images,), integers.
+        from_logits: False if the outputs are probabilities.
+
+    Returns:
+        The sums over the batch; computed in float64.
+
+    Example:
+        >>> sums = classification_sums(np.array([[2.0, 0.0], [2.0, 0.0]]), np.array([0, 1]))
+        >>> sums.images, round(sums.loss, 3), sums.correct
+        (2.0, 2.254, 1.0)
+    """
+    values = outputs.astype(np.float64)
+    if from_logits:
+        shifted = values - values.max(axis=1, keepdims=True)
+        log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    else:
+        # As Keras has it: a probability of 0 is one of 1e-7.
+        log_probabilities = np.log(np.clip(values, 1e-7, 1.0))
+    loss = -float(np.take_along_axis(log_probabilities, labels[:, None], axis=1).sum())
+    correct, correct_top5 = (float(top_k_correct(outputs, labels, k)) for k in (1, 5))
+    return Sums(float(len(labels)), loss, correct, correct_top5)
+
+
 def median_of_last(values: Sequence[float], count: int = 5) -> float:
     """The median of the last epochs' values, which is what the paper reports of a run (section 5.1).
 

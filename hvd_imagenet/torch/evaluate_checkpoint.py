@@ -1,20 +1,13 @@
-"""Validation of a checkpoint by itself."""
+"""Validation of a checkpoint by itself, in PyTorch."""
 
 from pathlib import Path
 from typing import Any
 
 import horovod.torch as hvd
 
-from hvd_imagenet import checkpoint as checkpoints
-from hvd_imagenet.checkpoint import Checkpoint
+from hvd_imagenet.checkpoint_evaluation import open_checkpoint, report
 from hvd_imagenet.communicator import Communicator, together
-from hvd_imagenet.data.listing import Listing, fingerprint, list_dataset
-from hvd_imagenet.data.reader import Reader
-from hvd_imagenet.errors import UserError
 from hvd_imagenet.job import in_job
-from hvd_imagenet.recipes import Recipe
-from hvd_imagenet.run_config import RunConfig
-from hvd_imagenet.session import agree
 from hvd_imagenet.torch.evaluation import evaluate
 from hvd_imagenet.torch.network import build_network
 from hvd_imagenet.torch.session import choose_device, join_job
@@ -44,38 +37,9 @@ def evaluate_checkpoint(
 
 
 def _evaluate(path: Path, data: Path, threads: int | None, communicator: Communicator) -> dict[str, Any] | None:
-    def read() -> tuple[Checkpoint, Path, Listing]:
-        found = checkpoints.find(path)
-        checkpoint, validation = checkpoints.load(found), list_dataset(data)[1]
-        outputs = len(checkpoint.tensors["model"]["fc.bias"])
-        if outputs != len(validation.classes):
-            raise UserError(
-                f"checkpoint {found} tells {outputs} classes apart, but {data} has {len(validation.classes)}; "
-                f"give the data that it was trained on"
-            )
-        return checkpoint, found, validation
-
-    checkpoint, found, validation = together(communicator, read)
-    agree(communicator, f"--data {data}", fingerprint(validation))
-    agree(communicator, f"--checkpoint {found}", *checkpoint.manifest["sha256"].values())
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in checkpoint.manifest["recipe"].items()}
-    recipe = Recipe(**fields)
-    dtype = str(checkpoint.tensors["model"]["fc.bias"].dtype)
-    config = RunConfig(data=data, dtype=dtype, threads=threads)
+    opened = open_checkpoint(path, data, threads, communicator)
     device = together(communicator, lambda: choose_device(communicator.local_rank))
-    network = build_network(recipe, config, len(validation.classes), 1, device)
-    weights = checkpoint.tensors.get("model_ema", checkpoint.tensors["model"])
-    together(communicator, lambda: copy_into(model_tensors(network.model), weights, f"checkpoint {found}"))
-    reader = Reader(validation, recipe.centre_crop, recipe.image_size_px, recipe.seed, threads)
-    sums = evaluate(network, reader, len(validation), communicator)
-    if communicator.rank != 0:
-        return None
-    return {
-        "checkpoint": str(found),
-        "weights": "model_ema" if "model_ema" in checkpoint.tensors else "model",
-        "images": int(sums.images),
-        "val_loss": sums.mean_loss,
-        "val_error": sums.error,
-        "val_error_top5": sums.error_top5,
-        "processes": communicator.size,
-    }
+    network = build_network(opened.recipe, opened.config, len(opened.validation.classes), 1, device)
+    together(communicator, lambda: copy_into(model_tensors(network.model), opened.weights, opened.what))
+    sums = evaluate(network, opened.reader(), len(opened.validation), communicator)
+    return report(opened, sums, communicator)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hvd_imagenet.communicator import Communicator
+from hvd_imagenet.communicator import Communicator, share
 from hvd_imagenet.core.metrics import Sums
 from hvd_imagenet.data.reader import Reader
 from hvd_imagenet.torch.network import Network
@@ -54,24 +54,6 @@ def to_device(array: np.ndarray, device: torch.device) -> Tensor:
     """
     tensor = torch.from_numpy(array)
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
-
-
-def share(images: int, communicator: Communicator) -> np.ndarray:
-    """The images that this process validates: a contiguous part, the parts as equal as they can be.
-
-    Args:
-        images: number of validation images.
-        communicator: the job's.
-
-    Returns:
-        int64 array of image numbers; empty on some processes if there are more of them than images.
-
-    Example:
-        >>> from hvd_imagenet.communicator import SingleProcess
-        >>> share(3, SingleProcess())
-        array([0, 1, 2])
-    """
-    return np.array_split(np.arange(images), communicator.size)[communicator.rank]
 
 
 @torch.no_grad()

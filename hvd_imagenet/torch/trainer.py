@@ -7,7 +7,7 @@ from torch import Tensor
 from hvd_imagenet.checkpoint import Checkpoint
 from hvd_imagenet.communicator import together
 from hvd_imagenet.core.metrics import Sums
-from hvd_imagenet.course import already_finished, finish, headline, iterations, save_checkpoint
+from hvd_imagenet.course import already_finished, finish, go_on, headline, iterations, save_checkpoint
 from hvd_imagenet.data.reader import Batch, Reader
 from hvd_imagenet.job import in_job
 from hvd_imagenet.progress import Progress
@@ -109,13 +109,9 @@ class Trainer:
                 load_into(session.checkpoint.tensors, self.model, self.optimizer, self.ema, what)
             return session.checkpoint
 
-        checkpoint = together(communicator, load)
-        position = None if checkpoint is None else (checkpoint.iteration, checkpoint.manifest)
-        position = communicator.gather(position)[0]
-        if position is not None:
-            state.resume(Checkpoint(position[0], {}, position[1]))
+        resumed = go_on(state, together(communicator, load), communicator)
         self.optimizer.iteration = state.iteration
-        broadcast(self.model, self.optimizer if position is not None else None)
+        broadcast(self.model, self.optimizer if resumed else None)
         if self.ema is not None:
             hvd.broadcast_parameters(self.ema.tensors, root_rank=0)
         if communicator.rank == 0 and not self.finished:

@@ -100,13 +100,13 @@ def validation_on_ranks(data: str) -> None:
     import horovod.torch as hvd
     import torch
 
-    from hvd_imagenet.communicator import SingleProcess
+    from hvd_imagenet.communicator import SingleProcess, share
     from hvd_imagenet.data.listing import list_dataset
     from hvd_imagenet.data.reader import Reader
     from hvd_imagenet.recipes import Recipe
     from hvd_imagenet.run_config import RunConfig
     from hvd_imagenet.torch.communication import HorovodCommunicator
-    from hvd_imagenet.torch.evaluation import evaluate, share
+    from hvd_imagenet.torch.evaluation import evaluate
     from hvd_imagenet.torch.network import build_network
 
     recipe = Recipe(**FOUR)

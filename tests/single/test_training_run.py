@@ -14,7 +14,7 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
 from hvd_imagenet.run_folder import RunFolder
-from hvd_imagenet.training_run import TrainingRun, check_same_run, choose_checkpoint, epochs_ended
+from hvd_imagenet.training_run import TrainingRun, check_same_run, choose_checkpoint
 
 VALIDATION = Sums(images=10, loss=20.0, correct=8, correct_top5=9)
 
@@ -203,19 +203,23 @@ def test_the_manifest_is_what_resume_reads():
 
 
 @pytest.mark.parametrize(
-    ("images", "minibatch", "iteration", "expected"),
+    ("images", "minibatch", "epochs_done", "iterations_done", "expected"),
     [
-        (10, 4, 0, []),
-        (10, 4, 2, [0]),
-        (10, 4, 3, []),
-        (10, 4, 4, [1]),
-        (10, 25, 0, [0, 1]),
-        (10, 25, 1, [2, 3, 4]),
-        (8, 4, 1, [0]),
+        (10, 4, 0, 1, []),
+        (10, 4, 0, 3, [0]),
+        (10, 4, 1, 4, []),
+        (10, 4, 1, 5, [1]),
+        (10, 25, 0, 1, [0, 1]),
+        (10, 25, 2, 2, [2, 3, 4]),
+        (8, 4, 0, 2, [0]),
+        # Two epochs within one execution of several steps.
+        (8, 4, 0, 5, [0, 1]),
     ],
 )
-def test_epochs_ended(images, minibatch, iteration, expected):
-    assert list(epochs_ended(_recipe(minibatch, 3), images, iteration)) == expected
+def test_the_epochs_whose_last_image_was_taken_get_a_row(images, minibatch, epochs_done, iterations_done, expected):
+    run = TrainingRun(_recipe(minibatch, 5), images, None, 100, print)
+    run.epochs_done, run.iteration = epochs_done, iterations_done
+    assert run.rows_due() == expected
 
 
 def _checkpoint(folder, iteration):

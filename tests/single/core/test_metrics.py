@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from hvd_imagenet.core.metrics import Sums, mean_and_deviation, median_of_last, top_k_correct
+from hvd_imagenet.core.metrics import Sums, classification_sums, mean_and_deviation, median_of_last, top_k_correct
 
 NAN = float("nan")
 
@@ -89,3 +89,16 @@ def test_nothing_to_report():
         median_of_last([])
     with pytest.raises(ValueError, match=r"^values must hold at least one run, not none$"):
         mean_and_deviation([])
+
+
+def test_the_loss_of_logits_and_of_probabilities_against_the_plain_formula():
+    random = np.random.default_rng(1)
+    logits, labels = random.normal(size=(50, 7)) * 3, random.integers(7, size=50)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = -sum(math.log(row[label]) for row, label in zip(probabilities, labels, strict=True))
+    for outputs, from_logits in ((logits, True), (logits + 1000, True), (probabilities, False)):
+        sums = classification_sums(outputs, labels, from_logits)
+        assert sums.loss == pytest.approx(expected, rel=1e-10)
+        assert (sums.images, sums.correct) == (50, top_k_correct(logits, labels, 1))
+    assert classification_sums(np.array([[0.0, 1.0]]), np.array([0]), from_logits=False).loss == -math.log(1e-7)
+    assert math.isnan(classification_sums(np.array([[NAN, 1.0]]), np.array([0])).loss)
