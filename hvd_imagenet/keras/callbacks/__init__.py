@@ -1,6 +1,7 @@
 """Callbacks for model.fit: Horovod's four under their names, and this package's own."""
 
 from hvd_imagenet.keras.callbacks.broadcast import BroadcastVariables
+from hvd_imagenet.keras.callbacks.checkpoint import ResumableCheckpoint
 from hvd_imagenet.keras.callbacks.horovod import (
     BroadcastGlobalVariablesCallback,
     LearningRateScheduleCallback,
@@ -8,14 +9,21 @@ from hvd_imagenet.keras.callbacks.horovod import (
     MetricAverageCallback,
 )
 from hvd_imagenet.keras.callbacks.metrics import MetricAverage
+from hvd_imagenet.keras.callbacks.run import Run, RunLogger, open_run
 from hvd_imagenet.keras.callbacks.schedule import LearningRateSchedule
+from hvd_imagenet.keras.callbacks.validation import ExactValidation
 
 __all__ = [
     "BroadcastGlobalVariablesCallback",
     "BroadcastVariables",
+    "ExactValidation",
     "LearningRateSchedule",
     "LearningRateScheduleCallback",
     "LearningRateWarmupCallback",
     "MetricAverage",
     "MetricAverageCallback",
+    "ResumableCheckpoint",
+    "Run",
+    "RunLogger",
+    "open_run",
 ]

@@ -1,0 +1,107 @@
+"""Checkpoints of model.fit in the format of both frameworks."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from hvd_imagenet.checkpoint import Checkpoint
+from hvd_imagenet.communicator import together
+from hvd_imagenet.core.minibatch import positive_integer
+from hvd_imagenet.course import save_checkpoint
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.keras.callbacks.run import Run
+from hvd_imagenet.keras.callbacks.validation import ExactValidation
+from hvd_imagenet.keras.communication import broadcast_variables
+from hvd_imagenet.keras.optimizers import SGD, innermost
+from hvd_imagenet.keras.state import checkpoint_tensors, load_into, model_arrays, versions
+from hvd_imagenet.keras.variables import copy_into, model_variables
+
+_OTHER_OPTIMIZER = "keras_optimizer"
+
+
+class ResumableCheckpoint(keras.callbacks.Callback):
+    """Saves a run at the end of every epoch and every so many updates, and goes on where it was stopped.
+
+    It belongs behind RunLogger in the list. At the begin of training rank 0 puts the run's newest checkpoint into the
+    model and the optimizer, and all ranks take over rank 0's weights and optimizer variables; the data must then begin
+    with the images of `run.iteration`. A checkpoint holds momentum in PyTorch's form (SGD of this package or of
+    Keras), so that it can be gone on with in PyTorch; the variables of another optimizer serve Keras only.
+
+    Args:
+        run: of open_run.
+        validation: of the run; it averages the running averages of batch normalisation.
+        interval_iterations: updates between checkpoints beside those at the end of epochs; None for no more.
+
+    Raises:
+        ValueError: interval_iterations is not positive.
+        AgreedError: at the begin of training, on all ranks: the checkpoint does not fit the model.
+    """
+
+    def __init__(self, run: Run, validation: ExactValidation, interval_iterations: int | None = None) -> None:
+        super().__init__()
+        positive_integer("interval_iterations", 1 if interval_iterations is None else interval_iterations)
+        self.run, self.validation = run, validation
+        self.interval_iterations = interval_iterations
+        self._saved_at = run.iteration
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Loads the checkpoint, and gives all ranks the same weights and optimizer variables."""
+        optimizer, state = self.model.optimizer, self.run.state
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        if self._saved_at == state.iteration == state.resumed_from:
+            together(self.run.communicator, self._load)
+        averages = [] if self.validation.ema is None else list(self.validation.ema.variables.values())
+        variables = [*model_variables(self.model).values(), *optimizer.variables, *averages]
+        broadcast_variables(variables, root_rank=0)
+
+    def _load(self) -> None:
+        checkpoint, optimizer = self.run.checkpoint, self.model.optimizer
+        if checkpoint is None:
+            return
+        what, inner = f"checkpoint in {self.run.out}", innermost(optimizer)
+        optimizer.learning_rate = checkpoint.manifest["lr"]
+        if _keeps_momentum(optimizer):
+            load_into(checkpoint.tensors, self.model, optimizer, self.validation.ema, what)
+            inner._iterations.assign(checkpoint.iteration * (inner.gradient_accumulation_steps or 1))
+            return
+        copy_into(model_variables(self.model), checkpoint.tensors["model"], what)
+        arrays = checkpoint.tensors.get(_OTHER_OPTIMIZER)
+        if arrays is None or sorted(arrays) != sorted(map(str, range(len(optimizer.variables)))):
+            raise UserError(f"{what}: it is of another optimizer than {type(inner).__name__}; compile with that one")
+        for number, variable in enumerate(optimizer.variables):
+            variable.assign(arrays[str(number)])
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves after the last update of an epoch or an interval."""
+        iteration = self.run.iteration
+        if iteration == self._saved_at:
+            return
+        due = (
+            self.interval_iterations
+            and iteration // self.interval_iterations > self._saved_at // self.interval_iterations
+        )
+        if due or self.run.rows_at == iteration or iteration >= self.run.state.stop_at:
+            self.save()
+
+    def save(self) -> None:
+        """Writes a checkpoint; call it on all ranks together."""
+        run, model, optimizer = self.run, self.model, self.model.optimizer
+        self._saved_at = run.iteration
+        self.validation.average_batch_norm()
+        if run.state.folder is None:
+            return
+        run.state.folder.flush()
+        lr = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        manifest = run.state.manifest(lr, run.data_fingerprint, "keras", versions())
+        if _keeps_momentum(optimizer):
+            tensors = checkpoint_tensors(model, optimizer, self.validation.ema)
+        else:
+            others = {str(n): np.array(keras.ops.convert_to_numpy(each)) for n, each in enumerate(optimizer.variables)}
+            tensors = {"model": model_arrays(model), "momentum": {}, _OTHER_OPTIMIZER: others}
+        save_checkpoint(run.out, Checkpoint(run.iteration, tensors, manifest))
+
+
+def _keeps_momentum(optimizer: Any) -> bool:
+    return isinstance(innermost(optimizer), SGD | keras.optimizers.SGD)

@@ -1,0 +1,154 @@
+"""`hvd-imagenet train --framework keras`: the recipe out of the public callbacks and the optimizer adapter."""
+
+from functools import partial
+
+import horovod.tensorflow as hvd
+import keras
+import numpy as np
+import tensorflow as tf
+
+from hvd_imagenet.communicator import together
+from hvd_imagenet.core.metrics import Sums
+from hvd_imagenet.course import already_finished, finish, go_on, headline, iterations
+from hvd_imagenet.data.reader import Batch, Reader
+from hvd_imagenet.job import in_job
+from hvd_imagenet.keras.callbacks.checkpoint import ResumableCheckpoint
+from hvd_imagenet.keras.callbacks.run import Run, RunLogger
+from hvd_imagenet.keras.callbacks.schedule import LearningRateSchedule
+from hvd_imagenet.keras.callbacks.validation import ExactValidation
+from hvd_imagenet.keras.evaluation import validation_batches
+from hvd_imagenet.keras.network import build_network
+from hvd_imagenet.keras.optimizer import DistributedOptimizer
+from hvd_imagenet.keras.optimizers import SGD, exclude_batch_norm
+from hvd_imagenet.keras.session import choose_device, join_job
+from hvd_imagenet.progress import Progress
+from hvd_imagenet.recipes import Recipe
+from hvd_imagenet.run_config import RunConfig
+from hvd_imagenet.run_folder import RunFolder
+from hvd_imagenet.session import Session, config_of, prepare
+from hvd_imagenet.training_run import TrainingRun
+
+_COMPRESSIONS = {"none": hvd.Compression.none, "fp16": hvd.Compression.fp16}
+
+
+def train(recipe: Recipe, config: RunConfig) -> None:
+    """Runs a recipe; every process of the job calls it.
+
+    Args:
+        recipe: the science.
+        config: the rest.
+
+    Raises:
+        AgreedError: a mistake of the user, on all processes.
+    """
+    communicator = join_job(config.launched_size)
+
+    def run() -> None:
+        device = together(communicator, lambda: choose_device(communicator.local_rank))
+        Trainer(recipe, config, prepare(recipe, config, communicator), device).run()
+
+    in_job(communicator, hvd.shutdown, run)
+
+
+class Trainer:
+    """One run on this process.
+
+    Args:
+        recipe: the science.
+        config: the rest.
+        session: what the job agreed on.
+        device: that this process computes on, for the headline.
+    """
+
+    def __init__(self, recipe: Recipe, config: RunConfig, session: Session, device: str) -> None:
+        self.recipe, self.config, self.session, self.device = recipe, config, session, device
+        keras.config.set_floatx(config.dtype)  # of the learning rate's variable too
+        images = len(session.train)
+        total = recipe.workers.iterations(images, recipe.epochs)
+        self.state = TrainingRun(recipe, images, None, min(total, config.max_iterations or total), self._log)
+        go_on(self.state, session.checkpoint, session.communicator)
+        self.progress = Progress(
+            shown=session.communicator.rank == 0,
+            bar=config.progress_bar and not self.finished,
+            iterations=self.state.stop_at,
+            done=self.state.iteration,
+            minibatch=recipe.minibatch,
+        )
+        self.network = build_network(recipe, config, len(session.train.classes), len(session.workers))
+        self.network.compile(optimizer=self._optimizer(), jit_compile=False)
+        self.step = tf.function(lambda pixels, labels: self.network.train_step((pixels, labels)))
+
+    def _log(self, line: str) -> None:
+        self.progress.line(line)
+
+    def _optimizer(self) -> keras.optimizers.Optimizer:
+        recipe = self.recipe
+        optimizer = SGD(
+            recipe.reference_lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            l2_weight_decay=recipe.weight_decay,
+            global_clipnorm=recipe.clip_grad,
+        )
+        exclude_batch_norm(optimizer, self.network)
+        # Every process's gradient is its part of the sum over the minibatch.
+        return DistributedOptimizer(optimizer, op=hvd.Sum, compression=_COMPRESSIONS[self.config.compression])
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is no iteration left."""
+        return self.state.iteration >= self.state.stop_at
+
+    def run(self) -> None:
+        """Trains to the end, or says that there is nothing left to do."""
+        state, session = self.state, self.session
+        if self.finished:
+            self._log(already_finished(state, session, self.config))
+            self.progress.close()
+            return
+        if session.communicator.rank == 0:
+            state.folder = RunFolder(
+                session.out, config_of(self.recipe, self.config), state.iteration, state.epochs_done
+            )
+        callbacks = keras.callbacks.CallbackList(self.callbacks(), model=self.network)
+        self._log(headline(self.recipe, session, state, self.device))
+        callbacks.on_train_begin()
+        span = range(state.iteration, state.stop_at)
+        for t, batches in zip(span, iterations(self.recipe, self.config, session, span), strict=True):
+            callbacks.on_train_batch_begin(t)
+            callbacks.on_train_batch_end(t, self.step(*_joined(batches)))
+        callbacks.on_train_end()
+        self.progress.close()
+        finish(state, session, self.config)
+
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """What surrounds the steps, in the order in which they need each other."""
+        recipe, session = self.recipe, self.session
+        run = Run(self.state, session.out, session.communicator, session.checkpoint, session.data_fingerprint)
+        validation = _Validation(recipe, self.config, session)
+        validation.ema = self.network.ema
+        logger = RunLogger(run, validation, sums_of=lambda logs: Sums(**logs))
+        logger.on_iteration = self.progress.iteration
+        return [
+            LearningRateSchedule(recipe.learning_rate, recipe.workers, len(session.train)),
+            validation,
+            logger,
+            ResumableCheckpoint(run, validation, self.config.checkpoint_interval),
+        ]
+
+
+class _Validation(ExactValidation):
+    """ExactValidation of images that are decoded as they are needed."""
+
+    def __init__(self, recipe: Recipe, config: RunConfig, session: Session) -> None:
+        super().__init__([], [])
+        reader = Reader(session.validation, recipe.centre_crop, recipe.image_size_px, recipe.seed, config.threads)
+        self.batches, self.count = partial(validation_batches, reader), len(session.validation)
+        self.share_of_workers = len(session.workers) / recipe.workers.workers
+
+
+def _joined(batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
+    """The passes of an iteration as one batch."""
+    if len(batches) == 1:
+        return batches[0]
+    return np.concatenate([pixels for pixels, _ in batches]), np.concatenate([labels for _, labels in batches])
