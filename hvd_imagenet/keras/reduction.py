@@ -59,7 +59,7 @@ class Reduction:
         Returns:
             Gradients in the same order; None stays None.
         """
-        reduced = list(gradients)
+        reduced = [self._dense_if_wanted(gradient) for gradient in gradients]
         if self.process_set.size() > 1:
             local = [index for index in range(len(reduced)) if self._is_local(variables[index])]
             for index in local:
@@ -71,10 +71,12 @@ class Reduction:
             reduced = [None if each is None else each * self.passes for each in reduced]
         return reduced
 
+    def _dense_if_wanted(self, gradient: Any) -> Any:
+        if gradient is None or (collectives.is_sparse(gradient) and not self.sparse_as_dense):
+            return gradient
+        return collectives.dense(gradient)
+
     def _reduce(self, gradients: list[Any], present: list[int], variables: list[Any]) -> None:
-        for index in present:
-            if self.sparse_as_dense or not collectives.is_sparse(gradients[index]):
-                gradients[index] = collectives.dense(gradients[index])
         sparse = [index for index in present if collectives.is_sparse(gradients[index])]
         for index in sparse:
             gathered = collectives.gather_slices(gradients[index], f"{self._prefix}.sparse.{index}", self.process_set)
