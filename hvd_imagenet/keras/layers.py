@@ -166,7 +166,7 @@ class PerWorkerBatchNormalization(keras.layers.BatchNormalization):
             first_of_iteration = ops.cast(ops.equal(self.workers_done, 0), dtype)
             kept = 1.0 - (1.0 - self.momentum) * first_of_iteration
             self.workers_done.assign((self.workers_done + ops.cast(batch.workers, "int64")) % self.local_workers)
-        share = ops.cast(1.0 - self.momentum, dtype) / ops.cast(workers, dtype)
+        share = (1.0 - self.momentum) / ops.cast(workers, dtype)  # ops.cast(0.1, …) would go through float32
         for average, summed in (
             (self.moving_mean, batch.mean_sum),
             (self.moving_variance, batch.variance_sum),
@@ -196,6 +196,25 @@ def batch_normalisations(model: keras.Layer) -> list[keras.layers.BatchNormaliza
     return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
 
 
+def checkpoint_name(model: keras.Layer, variable: keras.Variable) -> str:
+    """The name of a model's variable in a checkpoint.
+
+    Args:
+        model: its own name, which Keras puts before those of a Sequential's layers, is left out.
+        variable: of a layer with torchvision's name; on the torch backend with hyphens for dots, see models.
+
+    Returns:
+        Torchvision's.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(name="bn1")])
+        >>> [checkpoint_name(model, each) for each in model.trainable_weights]
+        ['bn1.weight', 'bn1.bias']
+    """
+    path = variable.path.removeprefix(f"{model.name}/")
+    return torchvision_name(path.replace("-", ".") if keras.backend.backend() == "torch" else path)
+
+
 def running_averages(model: keras.Layer) -> dict[str, keras.Variable]:
     """The running means and variances of a model by torchvision's names.
 
@@ -211,7 +230,7 @@ def running_averages(model: keras.Layer) -> dict[str, keras.Variable]:
         ['bn1.running_mean', 'bn1.running_var']
     """
     return {
-        torchvision_name(variable.path.removeprefix(f"{model.name}/")): variable
+        checkpoint_name(model, variable): variable
         for layer in batch_normalisations(model)
         for variable in (layer.moving_mean, layer.moving_variance)
     }

@@ -1,7 +1,8 @@
 """Residual networks in Keras, layer for layer those of hvd_imagenet.torch.models.
 
-Layers have torchvision's names, images are (images, height, width, 3). Where the stride is 2, PyTorch pads both sides
-alike and Keras' "same" only the end of an even side, so the padding is a layer of its own there.
+Layers have torchvision's names (hyphens for dots on Keras' torch backend), images are (images, height, width, 3).
+Where the stride is 2, PyTorch pads both sides alike and Keras' "same" only the end of an even side, so the padding is a
+layer of its own there.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,6 +34,11 @@ def plain_batch_norm(**options: Any) -> layers.Layer:
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, **options)
 
 
+def _layer_name(name: str) -> str:
+    # Keras' torch backend registers variables under their layers' names, and PyTorch's modules allow no dots there.
+    return name.replace(".", "-") if keras.backend.backend() == "torch" else name
+
+
 class _Builder:
     """Makes the layers of one network."""
 
@@ -42,17 +48,24 @@ class _Builder:
 
     def convolution(self, x: Any, name: str, outputs: int, kernel: int, stride: int = 1) -> Any:
         if stride > 1 and kernel > 1:
-            x = layers.ZeroPadding2D(kernel // 2, dtype=self.dtype, name=f"{name}.padding")(x)
+            x = layers.ZeroPadding2D(kernel // 2, dtype=self.dtype, name=_layer_name(f"{name}.padding"))(x)
         padding = "same" if stride == 1 else "valid"
         return layers.Conv2D(
-            outputs, kernel, stride, padding, use_bias=False, dtype=self.dtype, name=name, data_format="channels_last"
+            outputs,
+            kernel,
+            stride,
+            padding,
+            use_bias=False,
+            dtype=self.dtype,
+            name=_layer_name(name),
+            data_format="channels_last",
         )(x)
 
     def norm(self, x: Any, name: str) -> Any:
-        return self.batch_norm(name=name, dtype=self.dtype)(x)
+        return self.batch_norm(name=_layer_name(name), dtype=self.dtype)(x)
 
     def relu(self, x: Any, name: str) -> Any:
-        return layers.ReLU(dtype=self.dtype, name=name)(x)
+        return layers.ReLU(dtype=self.dtype, name=_layer_name(name))(x)
 
     def shortcut(self, x: Any, name: str, outputs: int, stride: int) -> Any:
         if stride == 1 and x.shape[-1] == outputs:
@@ -60,7 +73,7 @@ class _Builder:
         return self.norm(self.convolution(x, f"{name}.downsample.0", outputs, 1, stride), f"{name}.downsample.1")
 
     def join(self, x: Any, shortcut: Any, name: str) -> Any:
-        x = layers.Add(dtype=self.dtype, name=f"{name}.add")([x, shortcut])
+        x = layers.Add(dtype=self.dtype, name=_layer_name(f"{name}.add"))([x, shortcut])
         return self.relu(x, f"{name}.relu")
 
     def basic_block(self, x: Any, name: str, width: int, stride: int) -> Any:
@@ -84,7 +97,7 @@ class _Builder:
         if small_images:
             return x
         # After a ReLU zeros never win over an image's own values, as PyTorch's padding with −∞.
-        x = layers.ZeroPadding2D(1, dtype=self.dtype, name="maxpool.padding")(x)
+        x = layers.ZeroPadding2D(1, dtype=self.dtype, name=_layer_name("maxpool.padding"))(x)
         return layers.MaxPooling2D(3, 2, dtype=self.dtype, name="maxpool", data_format="channels_last")(x)
 
 

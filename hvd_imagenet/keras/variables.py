@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.keras.layers import batch_normalisations, running_averages
-from hvd_imagenet.weights import keras_layout, pytorch_layout, torchvision_name
+from hvd_imagenet.keras.layers import batch_normalisations, checkpoint_name, running_averages
+from hvd_imagenet.weights import keras_layout, pytorch_layout
 
 
 def model_variables(model: keras.Model) -> dict[str, keras.Variable]:
@@ -25,11 +25,7 @@ def model_variables(model: keras.Model) -> dict[str, keras.Variable]:
         ['fc.bias', 'fc.weight']
     """
     counters = {id(getattr(layer, "workers_done", None)) for layer in batch_normalisations(model)}
-    return {
-        torchvision_name(each.path.removeprefix(f"{model.name}/")): each
-        for each in model.weights
-        if id(each) not in counters
-    }
+    return {checkpoint_name(model, each): each for each in model.weights if id(each) not in counters}
 
 
 def parameter_variables(model: keras.Model) -> dict[str, keras.Variable]:
