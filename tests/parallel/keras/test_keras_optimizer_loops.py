@@ -1,4 +1,4 @@
-"""Every way in which Keras comes to call apply: fit, train_on_batch, an own step, many steps at once, uneven batches."""
+"""Every way in which Keras comes to call apply: fit, train_on_batch, an own step, many steps at once, uneven ones."""
 
 from typing import Any
 
