@@ -2,12 +2,17 @@
 
 import csv
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hvd_imagenet import checkpoint
+from hvd_imagenet.communicator import Communicator
+from hvd_imagenet.recipes import Recipe
+from hvd_imagenet.run_config import RunConfig
+from hvd_imagenet.session import Session, prepare
 
 # Small, and its loss falls at once.
 RECIPE: dict[str, Any] = {
@@ -36,22 +41,27 @@ def train_all(data: str, out: str, runs: list[Run]) -> None:
     """
     import horovod.torch as hvd
 
-    from hvd_imagenet.recipes import Recipe
-    from hvd_imagenet.run_config import RunConfig
-    from hvd_imagenet.session import prepare
     from hvd_imagenet.torch.communication import HorovodCommunicator
     from hvd_imagenet.torch.session import choose_device
     from hvd_imagenet.torch.trainer import Trainer
 
+    device = choose_device(hvd.local_rank())
+    train_each(data, out, runs, HorovodCommunicator(), lambda *run: Trainer(*run, device).run())
+
+
+def train_each(
+    data: str, out: str, runs: list[Run], communicator: Communicator, train: Callable[[Recipe, RunConfig, Session], Any]
+) -> None:
+    """Runs a trainer of either framework; see train_all."""
     for name, fields, options in runs:
         source = options.pop("copy_of", None)
-        if source is not None and hvd.rank() == 0:
+        if source is not None and communicator.rank == 0:
             shutil.copytree(Path(out) / source, Path(out) / name)
             for later in sorted((Path(out) / name / "checkpoints").iterdir())[1:]:
                 shutil.rmtree(later)
-        hvd.barrier()
+        communicator.sum(np.zeros(1))
         recipe, config = Recipe(**fields), RunConfig(**options, data=Path(data), out=Path(out) / name)
-        Trainer(recipe, config, prepare(recipe, config, HorovodCommunicator()), choose_device(hvd.local_rank())).run()
+        train(recipe, config, prepare(recipe, config, communicator))
 
 
 def tensors(run: Path, part: str = "model") -> dict[str, np.ndarray]:
