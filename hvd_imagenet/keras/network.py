@@ -63,7 +63,7 @@ class Network(keras.Model):
         """Sums over the passes; a loop of the graph, whose size does not grow with their number."""
         images = pixels.shape[0]
         whole = images // self._images_per_pass
-        if whole == 1 and images == self._images_per_pass:
+        if images <= self._images_per_pass:
             return self._one_pass(pixels, labels)
         in_passes = whole * self._images_per_pass
         passes = tf.reshape(pixels[:in_passes], (whole, self._images_per_pass, *pixels.shape[1:]))

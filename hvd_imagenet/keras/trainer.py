@@ -76,7 +76,7 @@ class Trainer:
         )
         self.network = build_network(recipe, config, len(session.train.classes), len(session.workers))
         self.network.compile(optimizer=self._optimizer(), jit_compile=False)
-        self.step = tf.function(lambda pixels, labels: self.network.train_step((pixels, labels)))
+        self.step = tf.function(lambda pixels, labels: self.network.train_step((pixels, labels)), autograph=False)
 
     def _log(self, line: str) -> None:
         self.progress.line(line)
