@@ -107,6 +107,32 @@ def test_gradients_are_those_of_the_pytorch_layer(dtype, tolerance):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_passes_in_a_while_loop_with_their_gradients(dtype):
+    x = tf.constant(images(2, 2, dtype=dtype))
+    looped, whole = make((2, 2), dtype, local_workers=WORKERS), make((2, 2), dtype)
+
+    def gradient(layer, part):
+        with tf.GradientTape() as tape:
+            value = tf.reduce_sum(layer(part, training=True) ** 3)
+        return tape.gradient(value, layer.gamma.value)
+
+    @tf.function
+    def passes(x):
+        def body(index, total):
+            return index + 1, total + gradient(
+                looped, tf.ensure_shape(x[index * N : (index + 1) * N], (N, *x.shape[1:]))
+            )
+
+        return tf.while_loop(lambda index, _: index < WORKERS, body, (0, tf.zeros(CHANNELS, dtype)))[1]
+
+    tolerance = {"float32": 1e-4, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(passes(x).numpy(), gradient(whole, x).numpy(), rtol=tolerance)
+    assert int(looped.workers_done.numpy()) == 0
+    for name, average in running_averages(looped).items():
+        np.testing.assert_allclose(average.numpy(), running_averages(whole)[name].numpy(), rtol=tolerance)
+
+
 def test_evaluation_takes_any_number_of_images_and_changes_nothing():
     layer, plain = make((2, 2)), keras.layers.BatchNormalization(epsilon=1e-5, dtype="float64")
     layer(images(2, 2), training=True)
