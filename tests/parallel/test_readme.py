@@ -16,11 +16,12 @@ SHELL_LINES = [
     for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
 ]
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 OWN_COMMANDS = [re.split(r"hvd-imagenet ", line, maxsplit=1)[1] for line in SHELL_LINES if "hvd-imagenet " in line]
 
 
 def test_the_loop_is_complete_in_thirty_lines_and_learns_on_two_ranks(tmp_path: Path) -> None:
-    loop, validation = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    loop, validation, _ = PYTHON
     assert len(loop.splitlines()) <= 30
     script = tmp_path / "loop.py"
     imported = "from hvd_imagenet.torch import HorovodCommunicator, average_over_processes, running_averages\n"
@@ -35,6 +36,23 @@ def test_the_loop_is_complete_in_thirty_lines_and_learns_on_two_ranks(tmp_path: 
     ends = re.findall(r"rank (\d): 60 iterations, loss ([\d.]+)", done.stdout)
     assert sorted(rank for rank, _ in ends) == ["0", "1"], done.stdout
     assert all(float(loss) < 1.0 for _, loss in ends), done.stdout
+
+
+def test_the_keras_script_is_complete_in_forty_lines_and_gives_the_same_on_one_and_two_ranks(tmp_path: Path) -> None:
+    assert len(PYTHON[2].splitlines()) < 40
+    script = tmp_path / "fit.py"
+    script.write_text(PYTHON[2])
+    values = {}
+    for ranks in ("1", "2"):
+        done = run(program("launch", "-np", ranks, "--", sys.executable, str(script)), timeout_s=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.strip() == ""
+        assert done.stdout.count("Epoch ") == 5
+        values[ranks] = [float(value) for value in re.findall(r"- (?:loss|val_error): ([\d.]+)", done.stdout)]
+    assert len(values["1"]) == 10
+    assert values["2"][0] == pytest.approx(values["1"][0], rel=1e-3)
+    assert max(values["1"][-2], values["2"][-2]) < 0.2
+    assert max(values["1"][-1], values["2"][-1]) < 20
 
 
 @pytest.mark.parametrize("command", OWN_COMMANDS)
