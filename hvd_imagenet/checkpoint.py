@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,36 @@ def load(path: Path) -> Checkpoint:
             raise UserError(f"checkpoint {path}: {name} is damaged (its SHA-256 differs); take another checkpoint")
         tensors[file.stem] = load_file(file)
     return Checkpoint(manifest["iteration"], tensors, manifest)
+
+
+def check_fits(shapes: Mapping[str, tuple[int, ...]], source: Mapping[str, np.ndarray], what: str) -> None:
+    """Checks that arrays have the names and shapes of a model.
+
+    Args:
+        shapes: the model's, in PyTorch's layouts.
+        source: arrays by name.
+        what: where the arrays come from, for the message.
+
+    Raises:
+        UserError: they differ.
+
+    Example:
+        >>> check_fits({"w": (2,)}, {"w": np.ones(3)}, "checkpoint c")
+        Traceback (most recent call last):
+        ...
+        hvd_imagenet.errors.UserError: checkpoint c: w has shape (3,), the model wants (2,); \
+take the model it was made with
+    """
+    different = sorted(set(shapes) ^ set(source))
+    if different:
+        owner = "the model has no" if different[0] in source else "it lacks the model's"
+        raise UserError(f"{what}: {owner} {different[0]}; take the model it was made with")
+    for name, shape in shapes.items():
+        if shape != source[name].shape:
+            raise UserError(
+                f"{what}: {name} has shape {source[name].shape}, the model wants {shape}; "
+                f"take the model it was made with"
+            )
 
 
 def _all(run_folder: Path) -> list[Path]:

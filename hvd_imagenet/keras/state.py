@@ -15,11 +15,11 @@ import keras
 import numpy as np
 
 from hvd_imagenet import __version__
+from hvd_imagenet.checkpoint import check_fits
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.keras.ema import ModelEma
 from hvd_imagenet.keras.optimizers import SGD, innermost
 from hvd_imagenet.keras.variables import (
-    check_fits,
     copy_into,
     model_variables,
     parameter_variables,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from hvd_imagenet.errors import UserError
+from hvd_imagenet.checkpoint import check_fits
 from hvd_imagenet.keras.layers import batch_normalisations, checkpoint_name, running_averages
 from hvd_imagenet.weights import keras_layout, pytorch_layout
 
@@ -78,36 +78,6 @@ def to_numpy(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
     return {
         name: np.array(pytorch_layout(variable.numpy()), order="C", copy=True) for name, variable in variables.items()
     }
-
-
-def check_fits(shapes: Mapping[str, tuple[int, ...]], source: Mapping[str, np.ndarray], what: str) -> None:
-    """Checks that arrays have the names and shapes of a model.
-
-    Args:
-        shapes: the model's, in PyTorch's layouts.
-        source: arrays by name.
-        what: where the arrays come from, for the message.
-
-    Raises:
-        UserError: they differ.
-
-    Example:
-        >>> check_fits({"w": (2,)}, {"w": np.ones(3)}, "checkpoint c")
-        Traceback (most recent call last):
-        ...
-        hvd_imagenet.errors.UserError: checkpoint c: w has shape (3,), the model wants (2,); \
-take the model it was made with
-    """
-    different = sorted(set(shapes) ^ set(source))
-    if different:
-        owner = "the model has no" if different[0] in source else "it lacks the model's"
-        raise UserError(f"{what}: {owner} {different[0]}; take the model it was made with")
-    for name, shape in shapes.items():
-        if shape != source[name].shape:
-            raise UserError(
-                f"{what}: {name} has shape {source[name].shape}, the model wants {shape}; "
-                f"take the model it was made with"
-            )
 
 
 def copy_into(target: Mapping[str, keras.Variable], source: Mapping[str, np.ndarray], what: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hvd_imagenet import __version__
-from hvd_imagenet.errors import UserError
+from hvd_imagenet.checkpoint import check_fits
 from hvd_imagenet.torch.batch_norm import running_averages
 from hvd_imagenet.torch.ema import ModelEma
 
@@ -124,16 +124,8 @@ def copy_into(target: dict[str, Tensor], source: dict[str, np.ndarray], what: st
         hvd_imagenet.errors.UserError: checkpoint c: w has shape (3,), the model wants (2,); \
 take the model it was made with
     """
-    different = sorted(set(target) ^ set(source))
-    if different:
-        owner = "the model has no" if different[0] in source else "it lacks the model's"
-        raise UserError(f"{what}: {owner} {different[0]}; take the model it was made with")
+    check_fits({name: tuple(tensor.shape) for name, tensor in target.items()}, source, what)
     for name, tensor in target.items():
-        if tuple(tensor.shape) != source[name].shape:
-            raise UserError(
-                f"{what}: {name} has shape {source[name].shape}, the model wants {tuple(tensor.shape)}; "
-                f"take the model it was made with"
-            )
         tensor.copy_(torch.from_numpy(source[name]))
 
 
