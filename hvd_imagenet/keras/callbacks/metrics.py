@@ -79,9 +79,9 @@ class MetricAverage(keras.callbacks.Callback):
             self._training = _pass_of(self.model)
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Notes validation's."""
+        """Notes validation's; there are no logs where there was no data."""
         if self._in_epoch:
-            self._validation = _pass_of(self.model)
+            self._validation = _pass_of(self.model, had_data=bool(logs))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Replaces the numbers in the logs, for the callbacks that follow."""
@@ -113,11 +113,13 @@ def _averaged(communicator: Communicator, passes: Mapping[str, _Pass], logs: Map
     return averaged
 
 
-def _pass_of(model: Any) -> _Pass:
+def _pass_of(model: Any, had_data: bool = True) -> _Pass:
+    """What the metrics hold now. A compiled step that gets no data can count a batch nevertheless."""
     metrics = _metrics_by_name(model)
     counts = {name: float(_numpy(each.count)) for name, each in metrics.items() if isinstance(each, keras.metrics.Mean)}
+    samples = counts.get("loss") or max(counts.values(), default=0.0)  # Keras counts samples with the loss
     return _Pass(
-        samples=counts.get("loss") or max(counts.values(), default=0.0),  # Keras counts samples with the loss
+        samples=samples if had_data else 0.0,
         metrics=metrics,
         states={name: [_numpy(variable) for variable in each.variables] for name, each in metrics.items()},
         results={name: _plain(each.result()) for name, each in metrics.items()},

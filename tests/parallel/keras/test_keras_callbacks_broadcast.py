@@ -190,4 +190,4 @@ def check_broadcast() -> None:
 
 @pytest.mark.parametrize("backend", ["tensorflow", "torch"])
 def test_broadcast(backend: str) -> None:
-    run_ranks(2, check_broadcast, KERAS_BACKEND=backend)
+    run_ranks(2, check_broadcast, timeout_s=240, KERAS_BACKEND=backend)

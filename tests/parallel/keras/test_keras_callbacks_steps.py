@@ -228,5 +228,5 @@ def check_steps() -> None:
 
 @pytest.mark.parametrize("backend", ["tensorflow", "torch"])
 def test_rates_and_momentum_of_every_step(backend: str) -> None:
-    output = run_ranks(RANKS, check_steps, KERAS_BACKEND=backend)
+    output = run_ranks(RANKS, check_steps, timeout_s=240, KERAS_BACKEND=backend)
     assert f"Epoch 2: finished gradual learning rate warmup to {RATE:g}." in output
