@@ -2,6 +2,8 @@
 
 Each contestant computes the same network on the same number of images a rank, one thread a rank. They take turns;
 a ratio is the median over rounds of (peer's seconds / our seconds) of the same round: higher is better for us.
+In Keras (ResNet-20, batch 32 a rank) the same model.fit is run without Horovod, with a bare allreduce in its step, and
+with our adapter; keras_vs_single leaves out what the bare allreduce adds: single / (ours − (bare − single)).
 
     python benchmarks/step_overhead.py --json benchmarks/results/step_overhead.json
 """
@@ -21,7 +23,10 @@ from tqdm import tqdm
 BIN = Path(sys.executable).parent
 LOOPS = str(Path(__file__).with_name("step_loops.py"))
 RANKS = 2
-LAUNCH = [sys.executable, "-m", "hvd_imagenet", "launch", "-np", str(RANKS), "--", sys.executable, LOOPS]
+LAUNCHER = [sys.executable, "-m", "hvd_imagenet", "launch", "-np", str(RANKS), "--", sys.executable]
+LAUNCH = [*LAUNCHER, LOOPS]
+KERAS_LOOPS = str(Path(__file__).with_name("keras_loops.py"))
+KERAS_STEPS = 20
 # As Horovod's documentation starts it over MPI.
 UPSTREAM = [str(BIN / "mpirun"), "--allow-run-as-root", "-np", str(RANKS), "--bind-to", "none", "--map-by", "slot"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(RANKS), "--standalone", LOOPS]
@@ -63,6 +68,28 @@ def measure(model: str, image_size: int, images: int, iterations: int, rounds: i
     return seconds
 
 
+def measure_keras(rounds: int) -> dict[str, list[float]]:
+    """Turns within one job, so that both cores are as busy for each."""
+    words = [*LAUNCHER, KERAS_LOOPS, str(KERAS_STEPS), str(rounds)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=3600)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}\n{done.stdout}\n{done.stderr}")
+    seconds: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
+    for name, turns in seconds.items():
+        print(f"keras {name}: {statistics.median(turns):.4f} s a step", flush=True)
+    return seconds
+
+
+def keras_ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """The adapter beyond the allreduce, and all of it."""
+    turns = list(zip(seconds["single"], seconds["bare_allreduce"], seconds["ours"], strict=True))
+    return {
+        "keras_vs_single": round(statistics.median(one / (one + ours - bare) for one, bare, ours in turns), 3),
+        "keras_vs_single_with_allreduce": round(statistics.median(one / ours for one, _, ours in turns), 3),
+        "keras_vs_bare_allreduce": round(statistics.median(bare / ours for _, bare, ours in turns), 3),
+    }
+
+
 def ratio(seconds: dict[str, list[float]], peers: list[str], ours: list[str]) -> float:
     """Best peer over best of ours, round by round."""
     rounds = zip(*(seconds[name] for name in peers + ours), strict=True)
@@ -89,9 +116,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--keras-rounds", type=int, default=15, help="they are short")
+    parser.add_argument("--only", choices=("torch", "keras"), help="keep the other's figures of an earlier --json FILE")
     arguments = parser.parse_args()
-    resnet50 = measure("resnet50", image_size=224, images=8, iterations=3, rounds=arguments.rounds)
-    resnet20 = measure("resnet20", image_size=32, images=64, iterations=15, rounds=arguments.rounds)
+    parts = {"torch": lambda: torch_part(arguments.rounds), "keras": lambda: keras_part(arguments.keras_rounds)}
+    results = {name: part() for name, part in parts.items() if arguments.only in (None, name)}
+    ratios: dict[str, float] = {}
+    seconds: dict[str, dict[str, list[float]]] = {}
+    for part_ratios, part_seconds in results.values():
+        ratios |= part_ratios
+        seconds |= part_seconds
+    print(json.dumps(ratios, indent=1))
+    if arguments.json:
+        write(arguments.json, ratios, seconds, keep=arguments.only is not None)
+
+
+def torch_part(rounds: int) -> tuple[dict[str, float], dict[str, dict[str, list[float]]]]:
+    """Ratios and seconds of the PyTorch loops."""
+    resnet50 = measure("resnet50", image_size=224, images=8, iterations=3, rounds=rounds)
+    resnet20 = measure("resnet20", image_size=32, images=64, iterations=15, rounds=rounds)
     both = ["ours", "ours_channels_last"]
     ddp = ["ddp", "ddp_channels_last"]
     ratios = {
@@ -102,14 +145,25 @@ def main() -> None:
         "resnet20_vs_bare_horovod": ratio(resnet20, ["bare_horovod"], ["ours"]),
         "resnet20_vs_ddp": ratio(resnet20, ddp, both),
     }
+    return ratios, {"resnet50": resnet50, "resnet20": resnet20}
+
+
+def keras_part(rounds: int) -> tuple[dict[str, float], dict[str, dict[str, list[float]]]]:
+    """Ratios and seconds of model.fit."""
+    seconds = measure_keras(rounds)
+    return keras_ratios(seconds), {"keras_resnet20": seconds}
+
+
+def write(path: Path, ratios: dict[str, float], seconds: dict[str, dict[str, list[float]]], keep: bool) -> None:
+    """Writes the results; with the provenance of each part, since they may be of different days."""
+    old = json.loads(path.read_text()) if keep and path.exists() else {}
+    here = provenance(f"{RANKS} ranks of 1 thread")
     result = {
-        **provenance(f"{RANKS} ranks of 1 thread"),
-        "ratios": ratios,
-        "seconds_per_iteration": {"resnet50": resnet50, "resnet20": resnet20},
+        "ratios": {**old.get("ratios", {}), **ratios},
+        "seconds_per_iteration": {**old.get("seconds_per_iteration", {}), **seconds},
+        "provenance": {**old.get("provenance", {}), **dict.fromkeys(seconds, here)},
     }
-    print(json.dumps(ratios, indent=1))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
