@@ -63,6 +63,8 @@ class BroadcastVariables(keras.callbacks.Callback):
                 f"root_rank must be below the number of ranks, but {self.root_rank} is not below "
                 f"{self._communicator.size}"
             )
+        if self._communicator.size == 1:
+            return
         # On other backends fit has built what it can; a layer that is never called stays unbuilt.
         built = keras.backend.backend() != "tensorflow" or all(layer.built for layer in self.model._flatten_layers())
         self._waits = not all(self._communicator.gather(built))
