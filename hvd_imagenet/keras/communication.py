@@ -139,8 +139,11 @@ def init(*arguments: Any, **options: Any) -> None:
         True
         >>> sys.excepthook = before
     """
+    from hvd_imagenet.keras.compiling import adapt_keras
+
     horovod.init(*arguments, **options)
     abort_job_on_exception()
+    adapt_keras()  # DistributedOptimizer is too late for the compile() of which it is an argument
     backends = HorovodCommunicator().gather(BACKEND)
     for rank, backend in enumerate(backends):
         if backend != backends[0]:

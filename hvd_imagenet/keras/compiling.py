@@ -27,7 +27,9 @@ def adapt_keras() -> None:
 
 
 def _adapt_compile() -> None:
-    original = keras.Model.compile
+    # In the class that has it: Keras takes a model whose compile() is another for one that cannot be loaded compiled.
+    owner = next(each for each in keras.Model.__mro__ if "compile" in vars(each))
+    original = owner.compile
 
     @functools.wraps(original)
     def compile(self: Any, *arguments: Any, **options: Any) -> None:
@@ -37,7 +39,7 @@ def _adapt_compile() -> None:
         original(self, *arguments, **options)
         after_compile(self)
 
-    keras.Model.compile = compile
+    owner.compile = compile
 
 
 def after_compile(model: Any) -> None:

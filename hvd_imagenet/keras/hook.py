@@ -4,6 +4,7 @@ It lives on the instance, so that the optimizer keeps its class, its configurati
 model loads without this package.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class Hook:
         self.reduction: Reduction | None = None
         self._plan: LearningRatePlan | None = None
         self._variables: list[Any] = []
+        self._applying = False
         self._install()
 
     @property
@@ -66,8 +68,9 @@ class Hook:
     def _install(self) -> None:
         """Puts the hook in the place of methods of the instances, where no framework tracks it."""
         outer, inner = self.optimizer, self.optimizer_with_rate
-        object.__setattr__(outer, _ATTRIBUTE, self)
-        _replace(outer, "apply", self._apply)
+        for optimizer in {id(outer): outer, id(inner): inner}.values():
+            object.__setattr__(optimizer, _ATTRIBUTE, self)
+            _replace(optimizer, "apply", functools.partial(self._apply, optimizer))
         if inner.gradient_accumulation_steps:
             _replace(inner, "_backend_apply_gradients", self._note_variables)
             _replace(inner, "_clip_gradients", self._reduce_accumulated)
@@ -90,29 +93,23 @@ class Hook:
         self.optimizer = optimizer
         self._install()
 
-    def _apply(self, original: Callable[..., Any], grads: Any, trainable_variables: Any = None) -> Any:
-        check_backend()
+    def _apply(self, optimizer: Any, original: Callable[..., Any], grads: Any, trainable_variables: Any = None) -> Any:
         gradients = list(grads)
-        if not gradients:
+        if self._applying or not gradients:  # a LossScaleOptimizer's call of the one within it
             return original(gradients, trainable_variables)
-        variables = self._build(trainable_variables)
+        check_backend()
+        variables = _build(optimizer, trainable_variables)
         if self._plan is not None:
             self._plan.advance()
         if self.reduction is not None:
-            self.reduction.agree(self.optimizer, gradients, variables)
+            self.reduction.agree(optimizer, gradients, variables)
             if not self.optimizer_with_rate.gradient_accumulation_steps:
                 gradients = self.reduction(gradients, variables)
-        return original(gradients, trainable_variables)
-
-    def _build(self, trainable_variables: Any) -> list[Any]:
-        optimizer = self.optimizer
-        if trainable_variables is None:
-            return list(optimizer._trainable_variables)
-        if not optimizer.built:
-            with keras.name_scope(optimizer.name, caller=optimizer):
-                optimizer.build(list(trainable_variables))
-            optimizer.built = True
-        return list(trainable_variables)
+        self._applying = True
+        try:
+            return original(gradients, trainable_variables)
+        finally:
+            self._applying = False
 
     def _note_variables(self, original: Callable[..., Any], grads: Any, trainable_variables: Any) -> Any:
         self._variables = list(trainable_variables)
@@ -125,6 +122,17 @@ class Hook:
     def _finite_everywhere(self, original: Callable[..., Any], grads: Any) -> Any:
         finite = original(grads)
         return finite if self.reduction is None else self.reduction.all_true(finite)
+
+
+def _build(optimizer: Any, trainable_variables: Any) -> list[Any]:
+    """The variables of the gradients; an optimizer without its own gets them, as apply would do it."""
+    if trainable_variables is None:
+        return list(optimizer._trainable_variables)
+    if not optimizer.built:
+        with keras.name_scope(optimizer.name, caller=optimizer):
+            optimizer.build(list(trainable_variables))
+        optimizer.built = True
+    return list(trainable_variables)
 
 
 def _replace(instance: Any, name: str, replacement: Callable[..., Any]) -> None:
@@ -189,6 +197,6 @@ def hook_of(optimizer: Any) -> Hook:
     hook = find_hook(optimizer)
     if hook is None:
         return Hook(optimizer)
-    if hook.optimizer is not optimizer:
+    if hook.optimizer is not optimizer and optimizer is not hook.optimizer_with_rate:
         hook.move_to(optimizer)
     return hook

@@ -64,7 +64,8 @@ def load_model(
     backward_passes_per_step (it becomes the mean). Those two are written beside the model and are restored here.
 
     Args:
-        filepath: of a `.keras` or `.h5` file, readable on every rank.
+        filepath: of a `.keras` file, readable on every rank; of an `.h5` one Keras 3 itself restores the weights, but
+            no optimizer to go on with: compile the model anew.
         custom_optimizers: list of optimizer classes that Keras does not know.
         custom_objects: names and classes or functions that Keras does not know.
         compression: hvd.Compression.none or .fp16.

@@ -1,5 +1,6 @@
 """The options of DistributedOptimizer, and the collectives that are really run."""
 
+import functools
 import json
 from collections import Counter
 from pathlib import Path
@@ -155,7 +156,8 @@ def collectives_run(folder: str) -> None:
         ("counted_many_at_once", {"backward_passes_per_step": 2}, {"steps_per_execution": 5}, 2),
         ("counted_eagerly", {"backward_passes_per_step": 2}, {"run_eagerly": True}, 2),
     ]:
-        counts = events_of(folder, name, lambda: trained(name, compiling=compiling, name=name, **options))
+        train = functools.partial(trained, name, compiling=compiling, name=name, **options)
+        counts = events_of(folder, name, train)
         if hvd.rank() == 0:
             assert len(counts) == 4, counts
             assert set(counts.values()) == {updates}, counts
