@@ -42,6 +42,7 @@ class LearningRatePlan:
         self._rates = keras.Variable(np.full(calls, math.nan), dtype=dtype, trainable=False, name="planned_rates")
         self._position = keras.Variable(0, dtype="int32", trainable=False, name="position_in_plan")
         self._corrects = keras.Variable(True, dtype="bool", trainable=False, name="corrects_momentum")
+        self._set_to_correct = True
 
     def fits(self, calls: int) -> bool:
         """Whether a step that was traced with this plan can follow another of so many calls."""
@@ -55,7 +56,9 @@ class LearningRatePlan:
             correct_momentum: scale the velocities of keras.optimizers.SGD by η_new/η_old.
         """
         self._rates.assign(np.asarray(rates, dtype=np.float64))
-        self._corrects.assign(correct_momentum)
+        if correct_momentum != self._set_to_correct:
+            self._corrects.assign(correct_momentum)
+            self._set_to_correct = correct_momentum
         self._position.assign(0)
 
     def advance(self) -> None:

@@ -97,16 +97,14 @@ class PlannedRates(keras.callbacks.Callback):
             execution = _Execution((self._epoch, batch), [None] * self.model.steps_per_execution)
             _executions[self._hook] = execution
         rates = self.plan(batch, execution.rates)
-        if rates == execution.rates and not left_over:
-            return
-        if rates != execution.rates:
+        changes = rates != execution.rates
+        if changes:
             execution.rates, execution.correct_momentum = rates, self.momentum_correction
-        self._send(execution)
-
-    def _send(self, execution: _Execution) -> None:
-        planned = [LEAVE if rate is None else rate for rate in execution.rates]
-        execution.holds_rates = not all(math.isnan(rate) for rate in planned)
-        self._hook.plan_learning_rates(planned, correct_momentum=execution.correct_momentum)
+        planned = [LEAVE if rate is None else rate for rate in rates]
+        has_rates = not all(math.isnan(rate) for rate in planned)
+        if left_over or (changes and (has_rates or execution.holds_rates)):
+            execution.holds_rates = has_rates
+            self._hook.plan_learning_rates(planned, correct_momentum=execution.correct_momentum)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds η of the epoch's last step to the logs."""
