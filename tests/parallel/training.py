@@ -1,6 +1,7 @@
 """Runs of the trainer behind `hvd-imagenet train`, several to a job, and what is read of them."""
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,18 @@ def train_each(
         communicator.sum(np.zeros(1))
         recipe, config = Recipe(**fields), RunConfig(**options, data=Path(data), out=Path(out) / name)
         train(recipe, config, prepare(recipe, config, communicator))
+
+
+def evaluate_all(data: str, out: str, runs: list[str]) -> None:
+    """What the ranks execute: what `evaluate --json` says of each run, as a JSON list."""
+    import horovod.torch as hvd
+
+    from hvd_imagenet.torch.communication import HorovodCommunicator
+    from hvd_imagenet.torch.evaluate_checkpoint import _evaluate
+
+    results = [_evaluate(Path(run), Path(data), None, HorovodCommunicator()) for run in runs]
+    if hvd.rank() == 0:
+        Path(out).write_text(json.dumps(results))
 
 
 def tensors(run: Path, part: str = "model") -> dict[str, np.ndarray]:
