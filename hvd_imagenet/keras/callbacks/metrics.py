@@ -19,7 +19,9 @@ VALIDATION = "val_"
 class _Pass:
     """What a model's metrics hold after a pass over this rank's data."""
 
+    had_data: bool
     samples: float
+    """As far as Keras has counted them."""
     metrics: dict[str, Any]
     states: dict[str, list[np.ndarray]]
     results: dict[str, Any]
@@ -99,7 +101,7 @@ def _averaged(communicator: Communicator, passes: Mapping[str, _Pass], logs: Map
     """The numbers of the whole job; every rank makes the same collective calls, whatever it logs."""
     entries = {name: entry for name in logs if (entry := _entry(passes, name, logs[name])) is not None}
     validation = passes.get(VALIDATION)
-    reports = communicator.gather(_Report(entries, validation is not None and not validation.samples))
+    reports = communicator.gather(_Report(entries, validation is not None and not validation.had_data))
     names = _agreed_names(reports)
     shapes = {name: _common_shapes(reports, name) for name in names}
     adding = [name for name in names if shapes[name] is not None]
@@ -119,6 +121,7 @@ def _pass_of(model: Any, had_data: bool = True) -> _Pass:
     counts = {name: float(_numpy(each.count)) for name, each in metrics.items() if isinstance(each, keras.metrics.Mean)}
     samples = counts.get("loss") or max(counts.values(), default=0.0)  # Keras counts samples with the loss
     return _Pass(
+        had_data=had_data,
         samples=samples if had_data else 0.0,
         metrics=metrics,
         states={name: [_numpy(variable) for variable in each.variables] for name, each in metrics.items()},
@@ -212,7 +215,7 @@ def _weighted_mean(reports: list[_Report], name: str) -> Any:
 def _state(passes: Mapping[str, _Pass], name: str, shapes: list[tuple[int, ...]] | None) -> np.ndarray:
     """A metric's state as one row; zeros on a rank that does not have it."""
     of_pass, own_name = _owner(passes, name)
-    states = of_pass.states.get(own_name) if of_pass.samples else None
+    states = of_pass.states.get(own_name) if of_pass.had_data else None
     rows = states or [np.zeros(shape) for shape in shapes or ()]
     return np.concatenate([np.asarray(state, np.float64).reshape(-1) for state in rows])
 

@@ -151,7 +151,7 @@ def check_order_and_other_values() -> None:
 
 
 def check_a_train_step_of_ones_own() -> None:
-    """Its Mean metrics are exact, and count the samples for what else it returns."""
+    """Mean counts the samples for what else the step returns; without any count each rank weighs the same."""
     import keras
     from keras import ops
 
@@ -159,9 +159,9 @@ def check_a_train_step_of_ones_own() -> None:
     from hvd_imagenet.keras.callbacks import MetricAverage
 
     class Own(keras.Model):
-        def __init__(self) -> None:
+        def __init__(self, metric: Any) -> None:
             super().__init__()
-            self.mine = keras.metrics.Mean(name="mine")
+            self.mine = metric
 
         @property
         def metrics(self) -> list[Any]:
@@ -175,13 +175,19 @@ def check_a_train_step_of_ones_own() -> None:
             self.mine.update_state(images[:, 0])
             return {"mine": self.mine.result(), "last": ops.mean(images)}
 
-    model = Own()
-    model.compile(run_eagerly=True)
-    rows = shard(TRAINING, hvd.rank())
-    logs = model.fit(X[rows], batch_size=9, verbose=0, callbacks=[MetricAverage()], shuffle=False).history
-    trained = slice(0, sum(TRAINING[: hvd.size()]))
-    np.testing.assert_allclose(logs["mine"][0], X[trained, 0].mean(), rtol=1e-5)
-    np.testing.assert_allclose(logs["last"][0], X[trained].mean(), rtol=1e-5)
+    def logs_of(metric: Any) -> tuple[float, float]:
+        model = Own(metric)
+        model.compile(run_eagerly=True)
+        rows = shard(TRAINING, hvd.rank())
+        logs = model.fit(X[rows], batch_size=9, verbose=0, callbacks=[MetricAverage()], shuffle=False).history
+        return logs["mine"][0], logs["last"][0]
+
+    trained = X[: sum(TRAINING[: hvd.size()])]
+    plain = np.mean([X[shard(TRAINING, rank)].mean() for rank in range(hvd.size())])
+    expected = (trained[:, 0].mean(), trained.mean())
+    np.testing.assert_allclose(logs_of(keras.metrics.Mean(name="mine")), expected, rtol=1e-5)
+    expected = (trained[:, 0].sum(), plain)
+    np.testing.assert_allclose(logs_of(keras.metrics.Sum(name="mine")), expected, rtol=1e-5)
 
 
 def check_different_names() -> None:
