@@ -47,6 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     if framework == "torch":
         from hvd_imagenet.torch.evaluate_checkpoint import evaluate_checkpoint
     else:
+        from hvd_imagenet.keras.session import check_backend
+
+        check_backend()
         from hvd_imagenet.keras.evaluate_checkpoint import evaluate_checkpoint
 
     result = evaluate_checkpoint(arguments.checkpoint, arguments.data, arguments.threads, launched_size())

@@ -97,6 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
     if config.framework == "torch":
         from hvd_imagenet.torch.trainer import train
     else:
+        from hvd_imagenet.keras.session import check_backend
+
+        check_backend()
         from hvd_imagenet.keras.trainer import train
 
     train(recipe, config)

@@ -2,12 +2,26 @@
 
 import os
 
-import tensorflow as tf
-
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.keras.backend import BACKEND, horovod
 from hvd_imagenet.keras.communication import HorovodCommunicator, init
 from hvd_imagenet.session import check_joined
+
+
+def check_backend() -> None:
+    """Refuses another backend than TensorFlow; call it before TensorFlow is imported, which takes its time and talks.
+
+    Raises:
+        UserError: Keras runs on another backend.
+
+    Example:
+        >>> check_backend()
+    """
+    if BACKEND != "tensorflow":
+        raise UserError(
+            f"KERAS_BACKEND={BACKEND}: the training step of --framework keras is TensorFlow's; "
+            f"unset KERAS_BACKEND, or use --framework torch"
+        )
 
 
 def join_job(launched_size: int | None = None) -> HorovodCommunicator:
@@ -20,8 +34,7 @@ def join_job(launched_size: int | None = None) -> HorovodCommunicator:
         The job's communicator.
 
     Raises:
-        UserError: Keras runs on another backend than TensorFlow, or Horovod has found another number of processes;
-            they would all train by themselves.
+        UserError: Horovod has found another number of processes; they would all train by themselves.
 
     Example:
         >>> import sys
@@ -30,11 +43,6 @@ def join_job(launched_size: int | None = None) -> HorovodCommunicator:
         True
         >>> sys.excepthook = hook
     """
-    if BACKEND != "tensorflow":
-        raise UserError(
-            f"KERAS_BACKEND={BACKEND}: the training step of --framework keras is TensorFlow's; "
-            f"unset KERAS_BACKEND, or use --framework torch"
-        )
     init()
     check_joined(launched_size, horovod.size())
     return HorovodCommunicator()
@@ -56,6 +64,8 @@ def choose_device(local_rank: int) -> str:
         >>> choose_device(0) in ("cpu", "gpu")
         True
     """
+    import tensorflow as tf
+
     devices = tf.config.list_physical_devices("GPU")
     if not devices:
         return "cpu"
