@@ -176,3 +176,37 @@ def _accumulate(optimizer: Any, passes: int, average: bool) -> int:
 def _operation_name(name: str | None) -> str:
     """TensorFlow takes no other characters in the name of an operation."""
     return re.sub(r"[^A-Za-z0-9_.]", "_", name) if name else "hvd_imagenet"
+
+
+def PartialDistributedOptimizer(optimizer: Any, *arguments: Any, local_layers: Any = None, **options: Any) -> Any:
+    """DistributedOptimizer, with layers whose weights stay each process's own.
+
+    Args:
+        optimizer: of Keras.
+        arguments: those of DistributedOptimizer.
+        local_layers: a layer or several, built already; their gradients are not reduced.
+        options: those of DistributedOptimizer.
+
+    Returns:
+        The optimizer.
+
+    Raises:
+        ValueError: not a layer, or one without weights, besides what DistributedOptimizer raises.
+
+    Example:
+        >>> horovod.init()
+        >>> layer = keras.layers.Dense(1)
+        >>> layer.build((None, 2))
+        >>> _ = PartialDistributedOptimizer(keras.optimizers.SGD(), local_layers=[layer])
+    """
+    layers = [local_layers] if isinstance(local_layers, keras.layers.Layer) else list(local_layers or [])
+    for layer in layers:
+        if not isinstance(layer, keras.layers.Layer):
+            raise ValueError(f"local_layers must be layers of Keras, not {layer!r}")
+        if not layer.trainable_weights:
+            raise ValueError(f"local_layers: {layer.name} has no weights yet; build the model first")
+    optimizer = DistributedOptimizer(optimizer, *arguments, **options)
+    for layer in layers:
+        for variable in layer.trainable_weights:
+            optimizer.register_local_var(variable)
+    return optimizer

@@ -97,6 +97,13 @@ def network(weights: Arrays, **options: Any) -> Any:
     return model
 
 
+def tight() -> float:
+    """Tolerance for float64; Keras' backend torch passes it through float32 in matmul and mean."""
+    import keras
+
+    return 1e-12 if keras.backend.backend() == "tensorflow" else 5e-6
+
+
 def optimizer(kind: str, **options: Any) -> Any:
     import keras
 

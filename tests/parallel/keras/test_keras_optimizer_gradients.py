@@ -10,7 +10,6 @@ from keras_cases import Arrays, reference, sgd
 from keras_ranks import run_keras_ranks
 
 SGD = {"learning_rate": 0.25}
-TIGHT = 1e-12
 
 
 def by_norm(gradients: Arrays) -> Arrays:
@@ -35,8 +34,8 @@ def clipped() -> None:
     ]
     for options, clip in ways:
         make = functools.partial(cases.optimizer, "SGD", **SGD, **options)
-        _, result = cases.distributed_and_alone(str(options), make, TIGHT)
-        cases.compare(f"{options}, numpy", result, reference(sgd(0.25), clip), TIGHT)
+        _, result = cases.distributed_and_alone(str(options), make, cases.tight())
+        cases.compare(f"{options}, numpy", result, reference(sgd(0.25), clip), cases.tight())
         unclipped = reference(sgd(0.25))
         assert np.max(np.abs(result[0] - unclipped[0])) > 0.01, f"{options} did not clip"
 
@@ -49,8 +48,8 @@ def moving_average() -> None:
     for weights in averages[1:]:
         expected = [0.5 * average + 0.5 * weight for average, weight in zip(expected, weights, strict=True)]
     make = functools.partial(cases.optimizer, "SGD", **SGD, use_ema=True, ema_momentum=0.5)
-    _, result = cases.distributed_and_alone("EMA", make, TIGHT)
-    cases.compare("EMA, numpy", result, expected, TIGHT)
+    _, result = cases.distributed_and_alone("EMA", make, cases.tight())
+    cases.compare("EMA, numpy", result, expected, cases.tight())
 
 
 def accumulated() -> None:
@@ -72,7 +71,7 @@ def accumulated() -> None:
             result = cases.fit(model, cases.own_rows, cases.BATCH // hvd.size())
             name = f"accumulation {own} {distribution}, eager: {run_eagerly}"
             cases.same_on_all_ranks(name, result)
-            cases.compare(name, result, expected, TIGHT)
+            cases.compare(name, result, expected, cases.tight())
 
 
 def frozen_and_unused() -> None:
@@ -99,7 +98,7 @@ def frozen_and_unused() -> None:
     expected = cases.fit(alone, lambda rows: rows, cases.BATCH)
     result = cases.fit(model, cases.own_rows, cases.BATCH // hvd.size())
     cases.same_on_all_ranks("frozen", result)
-    cases.compare("frozen", result, expected, TIGHT)
+    cases.compare("frozen", result, expected, cases.tight())
     begin = build().get_weights()
     moved = {each.path: not np.array_equal(each, before) for each, before in zip(model.weights, begin, strict=True)}
     assert list(moved.values()) == [False, False, True, True, False], moved
@@ -150,7 +149,7 @@ def embedded() -> None:
             model.fit(ids[mine], targets[mine], batch_size=4, shuffle=False, verbose=0)
             name = f"Embedding, {kind} {options}, sparse_as_dense={sparse_as_dense}"
             cases.same_on_all_ranks(name, model.get_weights())
-            cases.compare(name, model.get_weights(), alone.get_weights(), TIGHT)
+            cases.compare(name, model.get_weights(), alone.get_weights(), cases.tight())
             assert np.array_equal(model.get_weights()[0][10:], start[0][10:]), "a row moved that no one has asked for"
 
 

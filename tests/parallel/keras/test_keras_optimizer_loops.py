@@ -8,7 +8,6 @@ from keras_cases import reference, sgd
 from keras_ranks import run_keras_ranks
 
 OPTIONS = {"learning_rate": 0.125, "momentum": 0.875}
-TIGHT = 1e-12
 
 
 def distributed(**options: Any) -> Any:
@@ -22,7 +21,7 @@ def distributed(**options: Any) -> Any:
 def check(name: str, model: Any) -> None:
     result = cases.weights_of(model)
     cases.same_on_all_ranks(name, result)
-    cases.compare(name, result, reference(sgd(0.125, 0.875)), TIGHT)
+    cases.compare(name, result, reference(sgd(0.125, 0.875)), cases.tight())
 
 
 def several_fits() -> None:
@@ -106,7 +105,7 @@ def uneven_last_batch() -> None:
         of_ranks = [cases.gradient(weights, inputs[rows], targets[rows]) for rows in batches]
         means = [np.mean(pair, axis=0) for pair in zip(*of_ranks, strict=True)]
         weights = [sgd(0.125, 0.875)(*each, 1) for each in zip(weights, means, states, strict=True)]
-    cases.compare("uneven", result, weights, TIGHT)
+    cases.compare("uneven", result, weights, cases.tight())
 
 
 def planned_rates() -> None:
@@ -135,7 +134,7 @@ def planned_rates() -> None:
             old = new
         result = cases.weights_of(model)
         cases.same_on_all_ranks("plan", result)
-        cases.compare(f"plan {options}", result, [state.weights for state in states], TIGHT)
+        cases.compare(f"plan {options}", result, [state.weights for state in states], cases.tight())
         assert float(model.optimizer.learning_rate) == 0.5
 
 

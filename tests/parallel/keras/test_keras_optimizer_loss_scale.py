@@ -51,24 +51,24 @@ def overflow_on_one_rank() -> None:
 
     for eager in (False, True):
         around = hvd.DistributedOptimizer(scaled(inner(), initial_scale=SCALE))
-        train("hook around it", around, expected, 1e-12, run_eagerly=eager)
+        train("hook around it", around, expected, cases.tight(), run_eagerly=eager)
         within = scaled(hvd.DistributedOptimizer(inner()), initial_scale=SCALE)
-        model = train("hook within it", within, expected, 1e-12, run_eagerly=eager)
+        model = train("hook within it", within, expected, cases.tight(), run_eagerly=eager)
         assert int(model.optimizer.iterations) == cases.STEPS - 1
     first = inner()
     made_before = scaled(first, initial_scale=SCALE)
     hvd.DistributedOptimizer(first)
-    train("the inner one distributed afterwards", made_before, expected, 1e-12)
+    train("the inner one distributed afterwards", made_before, expected, cases.tight())
 
     # The third micro-step is skipped; the passes that count are 0 and 1, 3 and 4.
     accumulated = reference(sgd(0.25, 0.875), updates=[[0, 1], [3, 4]])
     for eager in (False, True):
         way = inner(gradient_accumulation_steps=2)
-        train("Keras' accumulation", hvd.DistributedOptimizer(scaled(way, initial_scale=SCALE)), accumulated, 1e-12,
-              run_eagerly=eager)  # fmt: skip
+        way = hvd.DistributedOptimizer(scaled(way, initial_scale=SCALE))
+        train("Keras' accumulation", way, accumulated, cases.tight(), run_eagerly=eager)
     way = scaled(inner(), initial_scale=SCALE)
     way = hvd.DistributedOptimizer(way, backward_passes_per_step=2, average_aggregated_gradients=True)
-    train("Horovod's accumulation", way, accumulated, 1e-12)
+    train("Horovod's accumulation", way, accumulated, cases.tight())
 
 
 def mixed_precision() -> None:

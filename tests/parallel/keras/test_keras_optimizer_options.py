@@ -11,7 +11,7 @@ import numpy as np
 from keras_cases import Arrays, reference, sgd
 from keras_ranks import run_keras_ranks
 
-RATE, TIGHT = 0.25, 1e-12
+RATE = 0.25
 
 
 def trained(label: str, /, compiling: "dict[str, Any] | None" = None, **distribution: Any) -> Any:
@@ -53,11 +53,11 @@ def operations() -> None:
     groups = [[0, 3], [2]]
     for name, distribution, expected, tolerance in [
         ("fp16", {"compression": hvd.Compression.fp16}, mean, 3e-3),
-        ("predivide", {"gradient_predivide_factor": 4.0}, mean, TIGHT),
-        ("Sum", {"op": hvd.Sum}, double, TIGHT),
-        ("two groups", {"groups": 2}, mean, TIGHT),
-        ("num_groups", {"num_groups": 3}, mean, TIGHT),
-        ("named", {"name": "my optimizer's"}, mean, TIGHT),
+        ("predivide", {"gradient_predivide_factor": 4.0}, mean, cases.tight()),
+        ("Sum", {"op": hvd.Sum}, double, cases.tight()),
+        ("two groups", {"groups": 2}, mean, cases.tight()),
+        ("num_groups", {"num_groups": 3}, mean, cases.tight()),
+        ("named", {"name": "my optimizer's"}, mean, cases.tight()),
     ]:
         cases.compare(name, cases.weights_of(trained(name, **distribution)), expected, tolerance)
     exact = cases.weights_of(trained("exact"))
@@ -67,12 +67,12 @@ def operations() -> None:
     model = cases.network(cases.problem()[2])
     lists = [[model.weights[index] for index in group] for group in groups]
     model.compile(hvd.DistributedOptimizer(cases.optimizer("SGD", learning_rate=RATE), groups=lists), loss="mse")
-    cases.compare("lists", cases.fit(model, cases.own_rows, cases.BATCH // hvd.size()), mean, TIGHT)
+    cases.compare("lists", cases.fit(model, cases.own_rows, cases.BATCH // hvd.size()), mean, cases.tight())
 
     weights = cases.problem()[2]
     for batch in range(cases.STEPS):
         weights = [w - RATE * adasum(*pair) for w, *pair in zip(weights, *of_ranks(batch, weights, 2), strict=True)]
-    cases.compare("Adasum", cases.weights_of(trained("Adasum", op=hvd.Adasum)), weights, TIGHT)
+    cases.compare("Adasum", cases.weights_of(trained("Adasum", op=hvd.Adasum)), weights, cases.tight())
 
 
 def local_variables() -> None:
@@ -92,7 +92,7 @@ def local_variables() -> None:
             for rank in range(2):
                 own = gradients[rank][3] / (2 if scale else 1)
                 weights[rank] = [w - RATE * g for w, g in zip(weights[rank], [*shared[:3], own], strict=True)]
-        cases.compare(f"local variables, scaled: {scale}", result, weights[hvd.rank()], TIGHT)
+        cases.compare(f"local variables, scaled: {scale}", result, weights[hvd.rank()], cases.tight())
 
 
 def mixed_dtypes() -> None:
