@@ -1,5 +1,6 @@
 """Horovod's collectives on values: numbers, arrays, tensors and Keras variables; tensors of the backend come back."""
 
+import gc
 from typing import Any
 
 import keras
@@ -139,6 +140,7 @@ def broadcast_global_variables(root_rank: int) -> None:
         >>> broadcast_global_variables(0)
     """
     check_init()
+    gc.collect()  # a model that the script has dropped is in cycles, and counts no more
     models = [model for model in (each() for each in compiled_models) if model is not None]
     instead = "use callbacks.BroadcastGlobalVariablesCallback(root_rank) in fit()"
     if not models:
