@@ -61,17 +61,20 @@ class ResumableCheckpoint(keras.callbacks.Callback):
         if checkpoint is None:
             return
         what, inner = f"checkpoint in {self.run.out}", innermost(optimizer)
+        others = checkpoint.tensors.get(_OTHER_OPTIMIZER)
+        if _keeps_momentum(optimizer) != (others is None):
+            raise UserError(f"{what}: it is of another optimizer than {type(inner).__name__}; compile with that one")
         optimizer.learning_rate = checkpoint.manifest["lr"]
-        if _keeps_momentum(optimizer):
+        if others is None:
             load_into(checkpoint.tensors, self.model, optimizer, self.validation.ema, what)
             inner._iterations.assign(checkpoint.iteration * (inner.gradient_accumulation_steps or 1))
             return
         copy_into(model_variables(self.model), checkpoint.tensors["model"], what)
-        arrays = checkpoint.tensors.get(_OTHER_OPTIMIZER)
-        if arrays is None or sorted(arrays) != sorted(map(str, range(len(optimizer.variables)))):
+        variables = {str(number): variable for number, variable in enumerate(optimizer.variables)}
+        if {name: each.shape for name, each in variables.items()} != {n: each.shape for n, each in others.items()}:
             raise UserError(f"{what}: it is of another optimizer than {type(inner).__name__}; compile with that one")
-        for number, variable in enumerate(optimizer.variables):
-            variable.assign(arrays[str(number)])
+        for name, variable in variables.items():
+            variable.assign(others[name])
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves after the last update of an epoch or an interval."""

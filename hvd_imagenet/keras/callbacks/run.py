@@ -16,10 +16,11 @@ from hvd_imagenet.communicator import Communicator, together
 from hvd_imagenet.core.metrics import Sums
 from hvd_imagenet.core.minibatch import positive_integer
 from hvd_imagenet.course import go_on
+from hvd_imagenet.errors import UserError
 from hvd_imagenet.keras.callbacks.validation import ExactValidation
 from hvd_imagenet.keras.communication import HorovodCommunicator
 from hvd_imagenet.recipes import Recipe
-from hvd_imagenet.run_folder import RunFolder
+from hvd_imagenet.run_folder import SUMMARY, RunFolder
 from hvd_imagenet.training_run import TrainingRun, check_same_run
 
 _SECONDS_BETWEEN_REDUCTIONS = 1.0
@@ -51,6 +52,11 @@ class Run:
     def iteration(self) -> int:
         """T of the coming iteration: which images are next."""
         return self.state.iteration
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that are over; the initial_epoch of a fit that goes on behind one."""
+        return self.state.epochs_done
 
 
 def open_run(out: str | Path, recipe: Recipe, images: int, data_fingerprint: str = "") -> Run:
@@ -97,9 +103,14 @@ def open_run(out: str | Path, recipe: Recipe, images: int, data_fingerprint: str
     go_on(run.state, run.checkpoint, communicator)
 
     def make_folder() -> RunFolder | None:
-        if communicator.rank != 0:
+        finished = run.iteration >= run.state.stop_at and (out / SUMMARY).exists()
+        if communicator.rank != 0 or finished:  # nothing will be written: leave the folder as it is
             return None
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "config.yaml").touch()
+        except OSError as error:
+            raise UserError(f"run folder {out}: cannot be written ({error.strerror}); choose another") from error
         config = {name: _plain(value) for name, value in dataclasses.asdict(recipe).items()}
         return RunFolder(out, {"framework": "keras", **config}, run.state.iteration, run.state.epochs_done)
 
@@ -124,7 +135,8 @@ class RunLogger(keras.callbacks.Callback):
         sums_of: from logs to the sums of an update over all ranks, where the step reduces them; None: from metrics.
 
     Raises:
-        ValueError: at the begin of training, if the model was compiled without accuracy among its metrics.
+        ValueError: validation is not among fit's callbacks; after the first step, if the model was compiled without
+            accuracy among its metrics.
     """
 
     def __init__(
@@ -142,8 +154,9 @@ class RunLogger(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Starts the clock."""
-        if self._sums_of is None:
-            self._metrics = _MetricTotals(self.model)
+        if self.validation.model is None:
+            raise ValueError("validation must be among fit's callbacks itself, before RunLogger: add it to the list")
+        self._metrics = None
         self._reduced_at_s = time.monotonic()
         self.run.state.restart_clock()
 
@@ -155,11 +168,15 @@ class RunLogger(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Takes an update, and writes the rows of epochs that it has ended."""
         state, optimizer = self.run.state, self.model.optimizer
+        if self._sums_of is None:
+            if self._metrics is None:  # Keras makes the metrics when it traces the first step
+                self._metrics = _MetricTotals(self.model)
+            self._metrics.add()
         done = int(keras.ops.convert_to_numpy(optimizer.iterations))
         if done == state.iteration:  # a pass that is accumulated, or a step that was skipped
             return
         lr = self._learning_rate(done - 1)
-        sums = self._metrics.of_update() if self._metrics is not None else self._sums_of(logs or {})
+        sums = self._metrics.take() if self._metrics is not None else self._sums_of(logs or {})
         self._pending.append((done - 1, lr, sums))
         state.iteration = done
         rows = state.rows_due()
@@ -223,17 +240,23 @@ class _MetricTotals:
             )
         top_5 = next((means[name] for name in _TOP_5 if name in means), None)
         self._metrics = (means["loss"], top_1, top_5)
+        self._grown = np.zeros(4)
         self.reset()
 
     def reset(self) -> None:
         self._before = np.zeros(4)
 
-    def of_update(self) -> Sums:
+    def add(self) -> None:
+        """After every batch: the passes of an update may lie on both sides of an epoch's begin."""
         loss, top_1, top_5 = self._metrics
         now = np.array([_value(loss.count), _value(loss.total), _value(top_1.total), np.nan])
         if top_5 is not None:
             now[3] = _value(top_5.total)
-        grown, self._before = now - self._before, now
+        self._grown += now - self._before
+        self._before = now
+
+    def take(self) -> Sums:
+        grown, self._grown = self._grown, np.zeros(4)
         return Sums(*grown.tolist())
 
 
