@@ -10,7 +10,7 @@ from hvd_imagenet import checkpoint as checkpoints
 from hvd_imagenet.checkpoint import Checkpoint
 from hvd_imagenet.communicator import Communicator, together
 from hvd_imagenet.core.metrics import Sums
-from hvd_imagenet.data.listing import Listing, fingerprint, list_dataset
+from hvd_imagenet.data.listing import Listing, list_dataset
 from hvd_imagenet.data.reader import Reader
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.recipes import Recipe
@@ -74,7 +74,7 @@ def open_checkpoint(path: Path, data: Path, threads: int | None, communicator: C
         return checkpoint, found, validation
 
     checkpoint, found, validation = together(communicator, read)
-    agree(communicator, f"--data {data}", fingerprint(validation))
+    agree(communicator, f"--data {data}", validation.fingerprint())
     agree(communicator, f"--checkpoint {found}", *checkpoint.manifest["sha256"].values())
     recorded: dict[str, Any] = checkpoint.manifest["recipe"]
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in recorded.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from hvd_imagenet import checkpoint as checkpoints
 from hvd_imagenet.checkpoint import Checkpoint
 from hvd_imagenet.communicator import Communicator, together
-from hvd_imagenet.data.listing import Listing, fingerprint, list_dataset
+from hvd_imagenet.data.listing import Listing, list_dataset
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.recipes import Recipe, named, scaled_decay_epochs
 from hvd_imagenet.run_config import RunConfig
@@ -82,10 +82,10 @@ def prepare(recipe: Recipe, config: RunConfig, communicator: Communicator) -> Se
             workers = recipe.workers.placement(communicator.size)[communicator.rank]
         except ValueError as error:
             raise UserError(str(error)) from error
-        return train, validation, fingerprint(train), workers
+        return train, validation, train.fingerprint(), workers
 
     train, validation, data_fingerprint, workers = together(communicator, local)
-    agree(communicator, f"--data {config.data}", data_fingerprint, fingerprint(validation))
+    agree(communicator, f"--data {config.data}", data_fingerprint, validation.fingerprint())
 
     def open_run() -> tuple[Path | None, Path | None, Checkpoint | None]:
         return _open_run(recipe, config, data_fingerprint) if communicator.rank == 0 else (None, None, None)

@@ -1,5 +1,6 @@
 """From a file to the pixels of one crop, with Pillow."""
 
+import io
 import struct
 import warnings
 from collections.abc import Callable
@@ -16,14 +17,21 @@ warnings.filterwarnings("ignore", message=r"(?i)(possibly )?corrupt EXIF data", 
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
-def decode_crop(path: str, choose_box: Callable[[int, int], Box], size_px: int, flip: bool = False) -> np.ndarray:
-    """Reads one crop of an image, resized to a square.
+def decode_crop(
+    data: "bytes | memoryview",
+    name: str,
+    choose_box: Callable[[int, int], Box],
+    size_px: int,
+    flip: bool = False,
+) -> np.ndarray:
+    """Decodes one crop of an image, resized to a square.
 
     The file's content decides its format, not its name's ending. EXIF orientation is ignored, transparency dropped.
     The resize is bilinear with a support that grows with the reduction (antialiased).
 
     Args:
-        path: of the image file.
+        data: the encoded file.
+        name: its path, for messages.
         choose_box: given the image's width and height in pixels, the box (x, y, width, height) inside it to show.
         size_px: side of the square returned.
         flip: whether to mirror left and right.
@@ -32,19 +40,16 @@ def decode_crop(path: str, choose_box: Callable[[int, int], Box], size_px: int, 
         uint8 (size_px, size_px, 3), RGB.
 
     Raises:
-        UserError: a file that is missing, truncated or no image; the message has its path.
+        UserError: it is truncated or no image; the message has its name.
 
     Example:
-        >>> import tempfile, os
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> path = os.path.join(folder.name, "grey.png")
-        >>> Image.new("L", (40, 30), 128).save(path)
-        >>> decode_crop(path, lambda width, height: (0, 0, width, height), 2)[0, 0].tolist()
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (40, 30), 128).save(file, "PNG")
+        >>> decode_crop(file.getvalue(), "grey.png", lambda width, height: (0, 0, width, height), 2)[0, 0].tolist()
         [128, 128, 128]
-        >>> folder.cleanup()
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data)) as image:
             x, y, width, height = choose_box(*image.size)
             scale = _draft(image, min(width, height) / size_px)
             rgb = _to_rgb(image)
@@ -54,7 +59,7 @@ def decode_crop(path: str, choose_box: Callable[[int, int], Box], size_px: int, 
             square = rgb.resize((size_px, size_px), Image.Resampling.BILINEAR, box=box)
     except _UNREADABLE as error:
         raise UserError(
-            f"{path}: cannot be read as an image ({_reason(error)}); replace the file or remove it"
+            f"{name}: cannot be read as an image ({_reason(error)}); replace the file or remove it"
         ) from error
     pixels = np.asarray(square)
     return pixels[:, ::-1] if flip else pixels
@@ -84,8 +89,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
     if isinstance(error, UnidentifiedImageError):
         return "unknown or damaged format"
     return " ".join(str(error).split()) or type(error).__name__

@@ -45,6 +45,37 @@ class Listing:
         """The full path of one image."""
         return os.path.join(self.root, os.fsdecode(self.paths[image]))
 
+    name = path
+
+    def read(self, image: int) -> bytes:
+        """The encoded file of one image.
+
+        Raises:
+            UserError: it cannot be read; the message has its path.
+        """
+        path = self.path(image)
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except OSError as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+            raise UserError(f"{path}: cannot be read ({reason}); replace the file or remove it") from error
+
+    def fingerprint(self) -> str:
+        """Sha256 over the relative paths and the labels, in order, in hexadecimal; the root is not part of it.
+
+        Example:
+            >>> one = Listing(Path("/a"), ("c",), np.array([b"c/1.JPEG"]), np.array([0]))
+            >>> other = Listing(Path("/b"), ("c",), np.array([b"c/1.JPEG"]), np.array([0]))
+            >>> one.fingerprint() == other.fingerprint(), len(one.fingerprint())
+            (True, 64)
+        """
+        digest = hashlib.sha256()
+        for path in self.paths.tolist():
+            digest.update(path + b"\0")
+        digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
+
 
 def list_images(folder: Path, classes: Sequence[str] | None = None) -> Listing:
     """Lists CLASS/*.JPEG (or jpg, png, in any case), sorted by class, then by file name.
@@ -120,28 +151,6 @@ hvd-imagenet make-dataset DIR --source digits
             raise UserError(f"data folder {data}: has no folder {split!r}; {_LAYOUT}")
     train = list_images(data / "train")
     return train, list_images(data / "val", train.classes)
-
-
-def fingerprint(listing: Listing) -> str:
-    """What a checkpoint stores to notice that it is resumed on other data.
-
-    Args:
-        listing: of training images.
-
-    Returns:
-        sha256 over the relative paths and the labels, in order, in hexadecimal; the root is not part of it.
-
-    Example:
-        >>> one = Listing(Path("/a"), ("c",), np.array([b"c/1.JPEG"]), np.array([0]))
-        >>> other = Listing(Path("/b"), ("c",), np.array([b"c/1.JPEG"]), np.array([0]))
-        >>> fingerprint(one) == fingerprint(other), len(fingerprint(one))
-        (True, 64)
-    """
-    digest = hashlib.sha256()
-    for path in listing.paths.tolist():
-        digest.update(path + b"\0")
-    digest.update(listing.labels.astype("<i8").tobytes())
-    return digest.hexdigest()
 
 
 def _class_folders(folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from hvd_imagenet.data.decode import decode_crop
-from hvd_imagenet.data.listing import Listing
+from hvd_imagenet.data.images import Images
 from hvd_imagenet.data.transforms import (
     Augmentation,
     Box,
@@ -45,10 +45,10 @@ def default_threads() -> int:
 
 
 class Reader:
-    """Reads images of a listing: every image is a pure function of (seed, epoch, image number).
+    """Reads images: every image is a pure function of (seed, epoch, image number).
 
     Args:
-        listing: the images.
+        images: where they are and which they are.
         crop: how training images are augmented, or how validation images are cropped.
         image_size_px: side of the squares returned.
         seed: of the run; it has no effect on validation images.
@@ -74,7 +74,7 @@ class Reader:
 
     def __init__(
         self,
-        listing: Listing,
+        images: Images,
         crop: Augmentation | CentreCrop,
         image_size_px: int,
         seed: int = 0,
@@ -88,7 +88,7 @@ class Reader:
             raise ValueError(f"prefetch_batches must be at least 0, got {prefetch_batches}")
         if isinstance(crop, CentreCrop) and crop.resize_px < image_size_px:
             raise ValueError(f"resize_px must be at least image_size_px ({image_size_px}), got {crop.resize_px}")
-        self._listing = listing
+        self._images = images
         self._crop = crop
         self._size_px = image_size_px
         self._seed = seed
@@ -129,7 +129,7 @@ class Reader:
         step = max(1, min(_IMAGES_PER_TASK, -(-len(images) // self._threads)))
         parts = [slice(start, start + step) for start in range(0, len(images), step)]
         futures = [pool.submit(self._decode, epochs[part], images[part], pixels[part]) for part in parts]
-        return (pixels, self._listing.labels[images]), futures
+        return (pixels, self._images.labels[images]), futures
 
     def _decode(self, epochs: np.ndarray, images: np.ndarray, pixels: np.ndarray) -> None:
         """Decodes a few images into `pixels`, a view of the batch."""
@@ -144,7 +144,8 @@ class Reader:
                 choose_box = partial(_augmented_box, augmentation=crop, draws=draws[index])
             else:
                 choose_box = partial(validation_box, resize_px=crop.resize_px, size_px=self._size_px)
-            pixels[index] = decode_crop(self._listing.path(image), choose_box, self._size_px, bool(flips[index]))
+            data, name = self._images.read(image), self._images.name(image)
+            pixels[index] = decode_crop(data, name, choose_box, self._size_px, bool(flips[index]))
 
 
 def _augmented_box(width: int, height: int, augmentation: Augmentation, draws: np.ndarray) -> Box:

@@ -1,10 +1,11 @@
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hvd_imagenet.data.listing import Listing, fingerprint, list_dataset, list_images
+from hvd_imagenet.data.listing import Listing, list_dataset, list_images
 from hvd_imagenet.errors import UserError
 
 LAYOUT = "wanted: train/CLASS/*.JPEG and val/CLASS/*.JPEG"
@@ -150,21 +151,29 @@ def _listing(paths, labels, root="/r"):
 
 
 def test_fingerprint_sees_names_labels_and_order_but_not_the_place():
-    reference = fingerprint(_listing([b"a/1", b"b/2"], [0, 1]))
-    assert reference == fingerprint(_listing([b"a/1", b"b/2"], [0, 1], root="/elsewhere"))
-    assert reference == fingerprint(_listing([b"a/1", b"b/2"], np.array([0, 1], dtype=np.int32)))
+    reference = _listing([b"a/1", b"b/2"], [0, 1]).fingerprint()
+    assert reference == _listing([b"a/1", b"b/2"], [0, 1], root="/elsewhere").fingerprint()
+    assert reference == _listing([b"a/1", b"b/2"], np.array([0, 1], dtype=np.int32)).fingerprint()
     others = [
         ([b"a/1", b"b/3"], [0, 1]),
         ([b"a/1", b"b/2"], [0, 0]),
         ([b"b/2", b"a/1"], [0, 1]),
         ([b"a/1b", b"/2"], [0, 1]),
     ]
-    assert len({reference, *(fingerprint(_listing(*other)) for other in others)}) == 5
+    assert len({reference, *(_listing(*other).fingerprint() for other in others)}) == 5
 
 
 def test_fingerprint_stays_the_same_over_versions():
     # Checkpoints store it: printf 'a/1\0b/2\0' plus labels 0 and 1 as 8 bytes each, through sha256sum.
     assert (
-        fingerprint(_listing([b"a/1", b"b/2"], [0, 1]))
-        == "378fc74f4772d4e393fca129014e0e2b2c88922a39e7169b73161b6907a3d25b"
-    )
+        _listing([b"a/1", b"b/2"], [0, 1])
+    ).fingerprint() == "378fc74f4772d4e393fca129014e0e2b2c88922a39e7169b73161b6907a3d25b"
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    listing = list_images(_touch(tmp_path, "c/1.jpg"))
+    assert listing.read(0) == b""
+    (tmp_path / "c" / "1.jpg").unlink()
+    message = f"{tmp_path}/c/1.jpg: cannot be read (no such file); replace the file or remove it"
+    with pytest.raises(UserError, match=re.escape(message)):
+        listing.read(0)

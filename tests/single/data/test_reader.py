@@ -56,7 +56,7 @@ def test_batches_come_in_order_and_hold_what_decoding_one_by_one_gives(listing):
             def box(width, height, image=image):
                 return random_resized_crop_box(width, height, Augmentation(), seed=5, epoch=2, image=image)
 
-            either = [decode_crop(listing.path(image), box, 16, flip) for flip in (False, True)]
+            either = [decode_crop(listing.read(image), "", box, 16, flip) for flip in (False, True)]
             assert any((shown == pixels).all() for pixels in either)
 
 
@@ -96,7 +96,7 @@ def test_validation_images_are_the_centre_whatever_seed_and_epoch(listing):
     [(pixels, _)] = _read(Reader(listing, CentreCrop(20), 16, seed=1), requests)
     [(other, _)] = _read(Reader(listing, CentreCrop(20), 16, seed=2, threads=2), _requests(range(IMAGES), epoch=9))
     assert (pixels == other).all()
-    wanted = decode_crop(listing.path(3), lambda width, height: validation_box(width, height, 20, 16), 16)
+    wanted = decode_crop(listing.read(3), "", lambda width, height: validation_box(width, height, 20, 16), 16)
     assert (pixels[3] == wanted).all()
 
 
