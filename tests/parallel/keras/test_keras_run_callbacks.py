@@ -1,6 +1,7 @@
 """model.fit of a user's own model with the native callbacks: the run folder against numpy, and going on."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def optimizer(kind: str, **options: Any) -> Any:
 
 def fit(
     out: str, kind: str = "keras", epochs: int = EPOCHS, distribution: dict[str, Any] | None = None,
-    passes: int = 1, weights: Any = None, classes: int = CLASSES, **compiling: Any,
+    passes: int = 1, weights: Any = None, more: Any = (), classes: int = CLASSES, **compiling: Any,
 ) -> Any:  # fmt: skip
     """One fit of this rank's shard as a user would write it, from the run folder's newest checkpoint if it has one."""
     import keras
@@ -132,6 +133,7 @@ def fit(
             validation,
             callbacks.RunLogger(run, validation),
             callbacks.ResumableCheckpoint(run, validation),
+            *more,
         ],
     )  # fmt: skip
     return model, history
@@ -156,6 +158,20 @@ def fits(out: str) -> None:
     assert history.epoch == []  # it is finished
     metrics_of_the_logs(out)
     mistakes(out)
+
+
+def raise_on_rank_1(out: str) -> None:
+    """In the middle of the second epoch, where rank 0 waits for the gradients of rank 1."""
+    import keras
+
+    import hvd_imagenet.keras as hvd
+
+    class Raises(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            if hvd.rank() == 1 and int(self.model.optimizer.iterations) == STEPS + 2:
+                raise RuntimeError("a user's own mistake")
+
+    fit(f"{out}/raised", more=[Raises()])
 
 
 def metrics_of_the_logs(out: str) -> None:
@@ -323,3 +339,14 @@ def test_mistakes_are_told_to_all_ranks(runs: Path) -> None:
     ):
         for part in parts:
             assert part in told
+
+
+def test_an_exception_on_one_rank_ends_the_job(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(AssertionError, match="exit code 1") as raised:
+        run_keras_ranks(2, raise_on_rank_1, tmp_path)
+    assert time.monotonic() - started < 60  # 8 s on 2 quiet cores; Horovod itself would wait for ever
+    assert "rank 1 of 2 on " in str(raised.value)
+    assert "RuntimeError: a user's own mistake" in str(raised.value)
+    assert "rank 0 of 2" not in str(raised.value)
+    assert [row["epoch"] for row in rows(tmp_path / "raised", "metrics.csv")] == ["0"]
