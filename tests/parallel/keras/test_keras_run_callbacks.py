@@ -157,7 +157,30 @@ def fits(out: str) -> None:
     _, history = fit(f"{out}/plain")
     assert history.epoch == []  # it is finished
     metrics_of_the_logs(out)
+    passes_across_epochs(f"{out}/across")
     mistakes(out)
+
+
+def passes_across_epochs(out: str) -> None:
+    """9 passes an epoch, 2 an update; η is too small to change a weight."""
+    import keras
+
+    import hvd_imagenet.keras as hvd
+    from hvd_imagenet.keras import callbacks
+    from hvd_imagenet.recipes import Recipe
+
+    x, y, x_val, y_val = data()
+    model = keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(CLASSES, name="fc")])
+    model.set_weights(list(initial()))
+    distributed = hvd.DistributedOptimizer(keras.optimizers.SGD(1e-99), backward_passes_per_step=2)
+    model.compile(distributed, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    run = callbacks.open_run(out, Recipe(**{**RECIPE, "reference_lr": 1e-99}), images=36)
+    validation = callbacks.ExactValidation(x_val, y_val)
+    mine = slice(18 * hvd.rank(), 18 * hvd.rank() + 18)
+    model.fit(
+        x[mine], y[mine], batch_size=2, shuffle=False, verbose=0, epochs=EPOCHS,
+        callbacks=[validation, callbacks.RunLogger(run, validation)],
+    )  # fmt: skip
 
 
 def raise_on_rank_1(out: str) -> None:
@@ -218,7 +241,7 @@ def without_validation(keras: Any, callbacks: Any, out: str) -> None:
 
     x, y, x_val, y_val = data()
     model = keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(CLASSES)])
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     logger = callbacks.RunLogger(
         callbacks.open_run(out, Recipe(**RECIPE), IMAGES), callbacks.ExactValidation(x_val, y_val)
     )  # fmt: skip
@@ -305,6 +328,17 @@ def test_several_steps_in_one_execution(runs: Path) -> None:
     agrees(rows(runs / "executions"), expected, 1e-9)
     agrees(rows(runs / "executions", "metrics.csv"), epochs, 2e-6)
     np.testing.assert_allclose(tensors(runs / "executions")["fc.weight"].T, w, rtol=1e-9, atol=1e-12)
+
+
+def test_passes_of_an_update_on_both_sides_of_an_epoch_s_begin(runs: Path) -> None:
+    x, y, _, _ = data()
+    expected = []
+    for update in range(EPOCHS * 9 // 2):
+        passes = [start % 18 for start in (4 * update, 4 * update + 2)]
+        ids = np.array([half + start + i for half in (0, 18) for start in passes for i in (0, 1)])
+        expected.append(statistics(*initial(), x[ids], y[ids])[0][0] / MINIBATCH)
+    assert len(expected) == 13
+    np.testing.assert_allclose(losses(runs / "across"), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
