@@ -2,12 +2,13 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hvd_imagenet import checkpoint as checkpoints
 from hvd_imagenet.checkpoint import Checkpoint
-from hvd_imagenet.communicator import Communicator, together
+from hvd_imagenet.communicator import Communicator, Result, together
 from hvd_imagenet.data.listing import Listing, list_dataset
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.recipes import Recipe, named, scaled_decay_epochs
@@ -76,15 +77,15 @@ def prepare(recipe: Recipe, config: RunConfig, communicator: Communicator) -> Se
         AgreedError: a mistake of the user on any process; on all of them.
     """
 
-    def local() -> tuple[Listing, Listing, str, range]:
-        train, validation = list_dataset(config.data)
+    def place() -> range:
         try:
-            workers = recipe.workers.placement(communicator.size)[communicator.rank]
+            return recipe.workers.placement(communicator.size)[communicator.rank]
         except ValueError as error:
             raise UserError(str(error)) from error
-        return train, validation, train.fingerprint(), workers
 
-    train, validation, data_fingerprint, workers = together(communicator, local)
+    workers = together(communicator, place)
+    train, validation = first_on_each_host(communicator, lambda: list_dataset(config.data))
+    data_fingerprint = train.fingerprint()
     agree(communicator, f"--data {config.data}", data_fingerprint, validation.fingerprint())
 
     def open_run() -> tuple[Path | None, Path | None, Checkpoint | None]:
@@ -93,6 +94,30 @@ def prepare(recipe: Recipe, config: RunConfig, communicator: Communicator) -> Se
     out, resumed, checkpoint = together(communicator, open_run)
     out, resumed = communicator.gather((out, resumed))[0]
     return Session(communicator, train, validation, data_fingerprint, workers, out, resumed, checkpoint)
+
+
+def first_on_each_host(communicator: Communicator, action: Callable[[], Result]) -> Result:
+    """Runs an action on one process of every host, then on the others, who find in the cache what it has left there.
+
+    Args:
+        communicator: every process of it must make this call.
+        action: takes no arguments and makes no collective call.
+
+    Returns:
+        The action's result on this process.
+
+    Raises:
+        AgreedError: a mistake of the user on any process; on all of them.
+
+    Example:
+        >>> from hvd_imagenet.communicator import SingleProcess
+        >>> first_on_each_host(SingleProcess(), lambda: 1 + 1)
+        2
+    """
+    first = communicator.local_rank == 0
+    result = together(communicator, lambda: action() if first else None)
+    other = together(communicator, lambda: None if first else action())
+    return result if first else other  # type: ignore[return-value]
 
 
 def agree(communicator: Communicator, what: str, *seen: str) -> None:

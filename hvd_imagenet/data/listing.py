@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hvd_imagenet.data.class_folders import IMAGE_ENDINGS, LAYOUT, ClassFolders, few
+from hvd_imagenet.data.listing_cache import cached_scan
 from hvd_imagenet.errors import UserError
 
-IMAGE_ENDINGS = (b".jpeg", b".jpg", b".png")
-_LAYOUT = "wanted: train/CLASS/*.JPEG and val/CLASS/*.JPEG"
 _REMEDY = "make one with: hvd-imagenet make-dataset DIR --source digits"
 
 
@@ -70,9 +70,7 @@ class Listing:
             >>> one.fingerprint() == other.fingerprint(), len(one.fingerprint())
             (True, 64)
         """
-        digest = hashlib.sha256()
-        for path in self.paths.tolist():
-            digest.update(path + b"\0")
+        digest = hashlib.sha256(b"\0".join([*self.paths.tolist(), b""]))
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -102,22 +100,21 @@ def list_images(folder: Path, classes: Sequence[str] | None = None) -> Listing:
         >>> listing.classes, listing.paths.tolist(), listing.labels.tolist()
         (('a', 'b'), [b'a/x.png', b'b/10.jpg', b'b/2.JPEG'], [0, 1, 1])
     """
-    found = _class_folders(folder)
-    names = tuple(found if classes is None else classes)
+    found = _with_classes(folder)
+    names = tuple(found.classes if classes is None else classes)
     label_of = {name: label for label, name in enumerate(names)}
-    unknown = [name for name in found if name not in label_of]
+    unknown = [name for name in found.classes if name not in label_of]
     if unknown:
         raise UserError(
-            f"{folder}: class {_few(unknown)} is not among the {len(names)} training classes; "
+            f"{folder}: class {few(unknown)} is not among the {len(names)} training classes; "
             "remove it here, or add its training images"
         )
-    paths: list[bytes] = []
-    labels: list[np.ndarray] = []
-    for name in sorted(found, key=label_of.__getitem__):
-        files = _image_files(folder / name)
-        paths.extend(files)
-        labels.append(np.full(len(files), label_of[name], dtype=np.int64))
-    return Listing(folder, names, np.array(paths), np.concatenate(labels))
+    labels = np.repeat(np.array([label_of[name] for name in found.classes], dtype=np.int64), found.counts)
+    paths = found.paths
+    if (np.diff(labels) < 0).any():  # classes in another order than their folders
+        order = np.argsort(labels, kind="stable")
+        paths, labels = paths[order], labels[order]
+    return Listing(folder, names, paths, labels)
 
 
 def list_dataset(data: Path) -> tuple[Listing, Listing]:
@@ -142,48 +139,27 @@ hvd-imagenet make-dataset DIR --source digits
     if not data.exists():
         raise UserError(f"data folder {data}: no such folder; {_REMEDY}")
     if not data.is_dir():
-        raise UserError(f"data folder {data}: is not a folder; {_LAYOUT}")
+        raise UserError(f"data folder {data}: is not a folder; {LAYOUT}")
     with os.scandir(data) as entries:
         if not any(entries):
-            raise UserError(f"data folder {data}: is empty; {_LAYOUT}; {_REMEDY}")
+            raise UserError(f"data folder {data}: is empty; {LAYOUT}; {_REMEDY}")
     for split in ("train", "val"):
         if not (data / split).is_dir():
-            raise UserError(f"data folder {data}: has no folder {split!r}; {_LAYOUT}")
+            raise UserError(f"data folder {data}: has no folder {split!r}; {LAYOUT}")
     train = list_images(data / "train")
     return train, list_images(data / "val", train.classes)
 
 
-def _class_folders(folder: Path) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-            found = sorted(entry.name for entry in visible if entry.is_dir())
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror}); {_LAYOUT}") from error
-    if not found:
-        loose = sum(os.fsencode(entry.name).lower().endswith(IMAGE_ENDINGS) for entry in visible)
+def _with_classes(folder: Path) -> ClassFolders:
+    """What a folder holds, if that is class folders with images in each."""
+    found = cached_scan(folder)
+    if not found.classes:
+        loose = len(found.loose)
         what = f"has {loose} images but no class folders; sort them into one folder a class" if loose else "is empty"
-        raise UserError(f"{folder}: {what}; {_LAYOUT}")
-    return found
-
-
-def _image_files(folder: Path) -> list[bytes]:
-    """`CLASS/FILE` of the images in one class folder, sorted."""
-    prefix = os.fsencode(folder.name) + b"/"
-    try:
-        with os.scandir(os.fsencode(folder)) as entries:
-            files = sorted(
-                prefix + entry.name
-                for entry in entries
-                if entry.name.lower().endswith(IMAGE_ENDINGS) and entry.name[:1] != b"." and entry.is_file()
-            )
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror}); mend its permissions") from error
-    if not files:
+        raise UserError(f"{folder}: {what}; {LAYOUT}")
+    empty = found.counts == 0
+    if empty.any():
+        name = found.classes[int(empty.argmax())]
         endings = ", ".join(os.fsdecode(ending) for ending in IMAGE_ENDINGS)
-        raise UserError(f"{folder}: class {folder.name!r} has no images ({endings}); add some or remove the folder")
-    return files
-
-
-def _few(names: Sequence[str]) -> str:
-    return repr(names[0]) + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
+        raise UserError(f"{folder / name}: class {name!r} has no images ({endings}); add some or remove the folder")
+    return found

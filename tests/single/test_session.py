@@ -1,0 +1,56 @@
+"""What all processes agree on before the first iteration."""
+
+import pytest
+
+from hvd_imagenet.errors import AgreedError, UserError
+from hvd_imagenet.session import first_on_each_host
+
+
+class _Rank:
+    """One of two processes; the other one says `others`, one after another, where it is asked."""
+
+    rank, size = 0, 2
+
+    def __init__(self, local_rank, others=(None, None)):
+        self.local_rank, self.others, self.events = local_rank, list(others), []
+
+    def gather(self, value):
+        self.events.append("gather")
+        return [value, self.others.pop(0)]
+
+    def action(self):
+        self.events.append("action")
+        return "listing"
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "events"), [(0, ["action", "gather", "gather"]), (1, ["gather", "action", "gather"])]
+)
+def test_the_first_process_of_a_host_goes_first(local_rank, events):
+    rank = _Rank(local_rank)
+    assert first_on_each_host(rank, rank.action) == "listing"
+    assert rank.events == events
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "others", "events"),
+    [
+        (1, ("no such folder", None), ["gather"]),
+        (0, ("no such folder", None), ["action", "gather"]),
+        (0, (None, "no such folder"), ["action", "gather", "gather"]),
+    ],
+)
+def test_a_mistake_that_another_process_meets_is_everyone_s(local_rank, others, events):
+    rank = _Rank(local_rank, others)
+    with pytest.raises(AgreedError, match=r"^no such folder$"):
+        first_on_each_host(rank, rank.action)
+    assert rank.events == events
+
+
+@pytest.mark.parametrize("local_rank", [0, 1])
+def test_its_own_mistake_is_told(local_rank):
+    def fail():
+        raise UserError("data folder d: is empty")
+
+    with pytest.raises(AgreedError, match=r"^data folder d: is empty$"):
+        first_on_each_host(_Rank(local_rank), fail)
