@@ -15,6 +15,7 @@ COMMANDS = {
     "install-horovod": "build Horovod for the installed torch and tensorflow, and install it",
     "doctor": "say what is installed, what fits together, and what to do where it does not",
     "make-dataset": "write a small image data set in ImageNet's layout",
+    "pack": "pack a data folder's images into a few large files",
     "schedule": "print the learning rate of every iteration",
     "train": "train a network with any minibatch on any number of processes",
     "evaluate": "top-1 and top-5 validation error of a checkpoint",
