@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hvd_imagenet.data.packed_manifest import MANIFEST, SPLITS, UNFINISHED, Manifest, Shard, Split, read_manifest
+from hvd_imagenet.data.packed_manifest import (
+    COLUMNS,
+    MANIFEST,
+    SPLITS,
+    UNFINISHED,
+    Manifest,
+    Shard,
+    Split,
+    read_manifest,
+)
 from hvd_imagenet.errors import UserError
 
 if TYPE_CHECKING:
@@ -211,6 +220,8 @@ def _map_shard(path: Path, shard: Shard, classes: int) -> _MappedShard:
         with pa.memory_map(str(path)) as file:
             mapped = file.read_buffer()
         table = pa.ipc.open_file(pa.BufferReader(mapped)).read_all()
+        if [(field.name, str(field.type)) for field in table.schema] != list(COLUMNS.items()):
+            raise ValueError("columns")
         table.validate(full=True)
         labels = table["label"].to_numpy()
         if len(table) != shard.rows or labels.min() < 0 or labels.max() >= classes:
@@ -218,7 +229,7 @@ def _map_shard(path: Path, shard: Shard, classes: int) -> _MappedShard:
         ranges = [_ranges(chunk, mapped.address) for chunk in table["image"].chunks]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; {_AGAIN}") from error
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path}: is damaged; remove it and {_AGAIN}") from error
     starts, sizes = (np.concatenate(parts) for parts in zip(*ranges, strict=True))
     return _MappedShard(path, pa.BufferReader(mapped), starts, sizes, labels.astype(np.int64), table["name"])

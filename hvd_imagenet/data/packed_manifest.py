@@ -14,6 +14,8 @@ MANIFEST = "manifest.json"
 # The same while shards are missing; a folder that has only this one is not read.
 UNFINISHED = "unfinished.json"
 SPLITS = ("train", "val")
+# Columns of a shard and their Arrow types.
+COLUMNS = {"image": "large_binary", "label": "int32", "name": "binary"}
 
 
 @dataclass(frozen=True)

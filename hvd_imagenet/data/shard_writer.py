@@ -9,7 +9,7 @@ from types import TracebackType
 
 import pyarrow as pa
 
-from hvd_imagenet.data.packed_manifest import FORMAT, Shard, sync_folder
+from hvd_imagenet.data.packed_manifest import COLUMNS, FORMAT, Shard, sync_folder
 
 # Images held in memory before they are written as one record batch.
 _BATCH_BYTES = 32_000_000
@@ -30,8 +30,7 @@ class ShardWriter:
         self._path = path
         self._partial = path.with_name(f".{path.name}.partial")
         self._file = _HashedFile(self._partial)
-        fields = [("image", pa.large_binary()), ("label", pa.int32()), ("name", pa.binary())]
-        self._schema = pa.schema(fields, {"format": FORMAT, "classes": json.dumps(list(classes))})
+        self._schema = pa.schema(list(COLUMNS.items()), {"format": FORMAT, "classes": json.dumps(list(classes))})
         self._arrow = pa.ipc.new_file(self._file, self._schema)
         self._rows: list[tuple[bytes, int, bytes]] = []
         self._batch_bytes = 0

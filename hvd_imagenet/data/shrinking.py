@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from hvd_imagenet.data.decode import _UNREADABLE, _draft, _reason, _to_rgb
+from hvd_imagenet.data.decode import _UNREADABLE, _reason, _to_rgb
 from hvd_imagenet.errors import UserError
 
 
@@ -39,8 +39,8 @@ def shrink(data: bytes, name: str, max_side_px: int, quality: int) -> bytes:
             reduction = max(width, height) / max_side_px
             if reduction <= 1:
                 return data
-            _draft(image, reduction)
             size = (max(1, round(width / reduction)), max(1, round(height / reduction)))
+            image.draft(image.mode, size)  # lets libjpeg decode at 1/2, 1/4 or 1/8 where that is still large enough
             rgb = _to_rgb(image).resize(size, Image.Resampling.BILINEAR)
             file = io.BytesIO()
             rgb.save(file, "JPEG", quality=quality, subsampling="4:2:0")
