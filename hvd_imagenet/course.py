@@ -1,46 +1,101 @@
 """What both trainers do alike from a run's first line to its last: read, say, save, finish."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from hvd_imagenet import checkpoint as checkpoints
+from hvd_imagenet.bad_images import allowed_bad_images
 from hvd_imagenet.checkpoint import Checkpoint
 from hvd_imagenet.communicator import Communicator
 from hvd_imagenet.core.sharding import Stream
-from hvd_imagenet.data.reader import Batch, Reader
+from hvd_imagenet.data.images import Images
+from hvd_imagenet.data.reader import Batch, Reader, Substitution, default_threads
+from hvd_imagenet.data.synthetic import SyntheticImages, SyntheticReader
+from hvd_imagenet.data.transforms import Augmentation, CentreCrop
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.progress import own_command
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
-from hvd_imagenet.run_folder import SUMMARY, RunFolder
+from hvd_imagenet.run_folder import SUMMARY
 from hvd_imagenet.session import Session, config_of
 from hvd_imagenet.training_run import TrainingRun
 
 
-def iterations(recipe: Recipe, config: RunConfig, session: Session, span: range) -> Iterator[list[Batch]]:
-    """The batches of one iteration after another; each holds the images of workers_per_pass virtual workers.
+def begin(recipe: Recipe, config: RunConfig, session: Session, log: Callable[[str], None]) -> TrainingRun:
+    """A run at its beginning.
 
     Args:
         recipe: of the run.
         config: of the run.
+        session: of the run.
+        log: shows a line to the user; does nothing on other ranks.
+
+    Returns:
+        Where it stands, without a run folder.
+    """
+    images = len(session.train)
+    total = recipe.workers.iterations(images, recipe.epochs)
+    run = TrainingRun(recipe, images, None, min(total, config.max_iterations or total), log)
+    run.bad_images.allowed = allowed_bad_images(config.bad_images)
+    run.threads = config.threads or default_threads()
+    return run
+
+
+def open_reader(
+    images: Images,
+    crop: Augmentation | CentreCrop,
+    recipe: Recipe,
+    config: RunConfig,
+    prefetch_batches: int = 2,
+    substitution: Substitution | None = None,
+) -> Reader:
+    """A reader of a run's training or validation images.
+
+    Args:
+        images: of the session.
+        crop: the recipe's augmentation or centre_crop.
+        recipe: its image size and seed.
+        config: its threads.
+        prefetch_batches: as Reader has it.
+        substitution: likewise.
+
+    Returns:
+        A SyntheticReader if the images are synthetic.
+    """
+    if isinstance(images, SyntheticImages):
+        return SyntheticReader(images, recipe.image_size_px, recipe.seed)
+    return Reader(
+        images, crop, recipe.image_size_px, recipe.seed, config.threads, prefetch_batches, substitution
+    )  # fmt: skip
+
+
+def iterations(run: TrainingRun, config: RunConfig, session: Session) -> Generator[list[Batch], None, None]:
+    """The batches of one iteration after another; each holds the images of workers_per_pass virtual workers.
+
+    The time that passes while they are waited for goes to the run's clock, and images that cannot be read to its
+    bad_images. Close it in the end: its threads live as long as it does.
+
+    Args:
+        run: at the iteration to begin with.
+        config: of the run.
         session: whose training images, and which of the virtual workers.
-        span: of iterations.
 
     Yields:
         A list of batches: pixels uint8 (workers · n, size, size, 3) and labels int64 (workers · n,).
     """
-    workers = session.workers
+    recipe, workers, bad = run.recipe, session.workers, run.bad_images
     stream = Stream(len(session.train), recipe.workers, recipe.seed)
     starts = range(0, len(workers), config.workers_per_pass)
     passes = [workers[start : start + config.workers_per_pass] for start in starts]
-    reader = Reader(
-        session.train, recipe.augmentation, recipe.image_size_px, recipe.seed, config.threads,
-        prefetch_batches=2 + len(passes),
-    )  # fmt: skip
+    substitution = Substitution(recipe.per_worker, bad.see) if bad.allowed else None
+    reader = open_reader(session.train, recipe.augmentation, recipe, config, 2 + len(passes), substitution)
+    span = range(run.iteration, run.stop_at)
     batches = reader.batches(stream.block(t, block) for t in span for block in passes)
     try:
         for _ in span:
-            yield [next(batches) for _ in passes]
+            with run.clock.waiting():
+                taken = [next(batches) for _ in passes]
+            yield taken
     finally:
         batches.close()
 
@@ -115,7 +170,9 @@ def already_finished(run: TrainingRun, session: Session, config: RunConfig) -> s
     """
     if session.communicator.rank == 0 and not (session.out / SUMMARY).exists():
         # The row of an epoch that was not finished is its last: it counts as one more.
-        run.folder = RunFolder(session.out, config_of(run.recipe, config), run.iteration, run.epochs_done + 1)
+        run.epochs_done += 1
+        run.open_folder(session.out, config_of(run.recipe, config))
+        assert run.folder is not None
         run.folder.close(run.summary(session.communicator.size, config.framework))
     return f"{session.out} is finished: {run.iteration} iterations are done, {run.stop_at} are wanted"
 
@@ -134,4 +191,5 @@ def finish(run: TrainingRun, session: Session, config: RunConfig) -> None:
     run.folder.close(summary)
     error = summary["val_error_final"]
     print(f"validation error {error:.2f} % after {run.iteration} iterations; everything is in {session.out}")
-    print(f"next: {own_command()} evaluate --checkpoint {session.out} --data {config.data}", flush=True)
+    if config.data is not None:
+        print(f"next: {own_command()} evaluate --checkpoint {session.out} --data {config.data}", flush=True)

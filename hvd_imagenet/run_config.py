@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from hvd_imagenet.bad_images import STOP, allowed_bad_images
+
 RESUME_AUTO, RESUME_NEVER = "auto", "never"
 FRAMEWORKS = ("torch", "keras")
 DTYPES = ("float32", "float64")
@@ -19,7 +21,7 @@ class RunConfig:
     """Options that do not change what a run computes, up to rounding.
 
     Args:
-        data: folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG.
+        data: folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG; None with synthetic images.
         framework: one of FRAMEWORKS.
         recipe_name: where the recipe came from, for names and messages.
         out: run folder; a new one under runs/ if None.
@@ -33,18 +35,20 @@ class RunConfig:
         compression: of gradients on the wire, one of COMPRESSIONS.
         workers_per_pass: virtual workers computed in one forward and backward pass.
         threads: that decode images in each process; its cores if None.
+        synthetic: images from memory at no cost, in place of data.
+        bad_images: stop at a training image that cannot be read, or skip=N: take another in place of N of them.
         progress_bar: draw one, else print plain lines.
         launched_size: processes that the launcher says it has started; None if there was no launcher.
 
     Raises:
-        ValueError: options that exclude each other.
+        ValueError: options that exclude each other, or another word for bad_images.
 
     Example:
         >>> RunConfig(data=Path("digits")).resume
         'auto'
     """
 
-    data: Path
+    data: Path | None
     framework: str = "torch"
     recipe_name: str = "resnet50_1hour"
     out: Path | None = None
@@ -58,10 +62,15 @@ class RunConfig:
     compression: str = "none"
     workers_per_pass: int = 1
     threads: int | None = None
+    synthetic: bool = False
+    bad_images: str = STOP
     progress_bar: bool = False
     launched_size: int | None = None
 
     def __post_init__(self) -> None:
+        allowed_bad_images(self.bad_images)
+        if self.synthetic != (self.data is None):
+            raise ValueError("data must be given unless the images are synthetic, and only then")
         for name, remedy in _TORCH_ONLY.items():
             if self.framework == "keras" and getattr(self, name):
                 raise ValueError(f"{name} must be left out with framework keras: {remedy}")

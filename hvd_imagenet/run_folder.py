@@ -1,7 +1,7 @@
 """The run folder: everything that is written of a run, by rank 0 alone.
 
-`config.yaml` (the options, readable with `train -c`), `iterations.csv`, `metrics.csv`, `summary.json`, TensorBoard
-events and checkpoints. `report` needs nothing else.
+`config.yaml` (the options, readable with `train -c`), `iterations.csv`, `metrics.csv`, `bad_images.csv` where there are
+any, `summary.json`, TensorBoard events and checkpoints. `report` needs nothing else.
 """
 
 import csv
@@ -17,6 +17,8 @@ import yaml
 from hvd_imagenet.errors import UserError
 
 ITERATION_COLUMNS = ("iteration", "epoch", "lr", "loss")
+BAD_IMAGES = "bad_images.csv"
+BAD_IMAGE_COLUMNS = ("iteration", "path", "reason")
 EPOCH_COLUMNS = (
     "epoch",
     "iteration",
@@ -27,6 +29,7 @@ EPOCH_COLUMNS = (
     "val_error",
     "val_error_top5",
     "images_per_second",
+    "data_wait_percent",
 )
 SUMMARY = "summary.json"
 _FLUSH_SECONDS = 1.0
@@ -134,13 +137,28 @@ class RunFolder:
         """Writes a row of metrics.csv.
 
         Args:
-            row: a value for each of EPOCH_COLUMNS; errors in percent.
+            row: a value for each of EPOCH_COLUMNS; errors in percent; "" for what was not measured.
         """
         self._epochs.write(row)
         self.flush()
         self.validation_errors.append(float(row["val_error"]))
-        for name in EPOCH_COLUMNS[2:]:
+        for name in (name for name in EPOCH_COLUMNS[2:] if row[name] != ""):
             self._events.add_scalar(f"epoch/{name}", float(row[name]), int(row["iteration"]))
+
+    def bad_images(self, rows: Sequence[tuple[int, str, str]]) -> None:
+        """Writes bad_images.csv anew; without rows there is none.
+
+        Args:
+            rows: iteration, path and reason of every image that could not be read.
+        """
+        temporary = self.path / f".{BAD_IMAGES}.partial"
+        with temporary.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([BAD_IMAGE_COLUMNS, *rows])
+        if rows:
+            temporary.rename(self.path / BAD_IMAGES)
+        else:
+            temporary.unlink()
+            (self.path / BAD_IMAGES).unlink(missing_ok=True)
 
     def flush(self) -> None:
         """Hands what was written to the operating system."""

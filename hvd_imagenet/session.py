@@ -9,7 +9,9 @@ from pathlib import Path
 from hvd_imagenet import checkpoint as checkpoints
 from hvd_imagenet.checkpoint import Checkpoint
 from hvd_imagenet.communicator import Communicator, Result, together
-from hvd_imagenet.data.listing import Listing, list_dataset
+from hvd_imagenet.data.images import Images
+from hvd_imagenet.data.listing import list_dataset
+from hvd_imagenet.data.synthetic import synthetic_dataset
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.recipes import Recipe, named, scaled_decay_epochs
 from hvd_imagenet.run_config import RunConfig
@@ -33,8 +35,8 @@ class Session:
     """
 
     communicator: Communicator
-    train: Listing
-    validation: Listing
+    train: Images
+    validation: Images
     data_fingerprint: str
     workers: range
     out: Path
@@ -84,7 +86,12 @@ def prepare(recipe: Recipe, config: RunConfig, communicator: Communicator) -> Se
             raise UserError(str(error)) from error
 
     workers = together(communicator, place)
-    train, validation = first_on_each_host(communicator, lambda: list_dataset(config.data))
+    data = config.data
+
+    def list_images() -> tuple[Images, Images]:
+        return synthetic_dataset() if data is None else list_dataset(data)
+
+    train, validation = first_on_each_host(communicator, list_images)
     data_fingerprint = train.fingerprint()
     agree(communicator, f"--data {config.data}", data_fingerprint, validation.fingerprint())
 

@@ -5,19 +5,26 @@ which epochs an iteration ends, and resolves `--resume`. Rank 0 alone has a run 
 """
 
 import json
-import time
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hvd_imagenet import checkpoint as checkpoints
+from hvd_imagenet.bad_images import BadImages
 from hvd_imagenet.checkpoint import Checkpoint
+from hvd_imagenet.communicator import Communicator
 from hvd_imagenet.core.metrics import Sums, median_of_last
-from hvd_imagenet.errors import UserError
+from hvd_imagenet.epoch_clock import EpochClock, waiting_advice
+from hvd_imagenet.errors import AgreedError, UserError
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RESUME_AUTO, RESUME_NEVER, RunConfig
-from hvd_imagenet.run_folder import RunFolder
+from hvd_imagenet.run_folder import BAD_IMAGES, RunFolder
+
+_MUCH_WAITING_PERCENT = 5.0
 
 
 def choose_checkpoint(config: RunConfig) -> Path | None:
@@ -98,6 +105,9 @@ class TrainingRun:
         epoch_sums: what was summed since the last row of metrics.csv.
         epochs_done: rows of metrics.csv.
         resumed_from: iteration of the checkpoint that this process started from; 0 if none.
+        bad_images: that could not be read, and how many there may be.
+        clock: of the epoch in progress.
+        threads: that decode images in each process; None if it is not known, and no advice is given.
     """
 
     recipe: Recipe
@@ -109,14 +119,19 @@ class TrainingRun:
     epoch_sums: Sums = field(default_factory=Sums)
     epochs_done: int = 0
     resumed_from: int = 0
+    bad_images: BadImages = field(default_factory=BadImages)
+    clock: EpochClock = field(default_factory=EpochClock)
+    threads: int | None = None
 
-    def __post_init__(self) -> None:
-        self.restart_clock()
+    def open_folder(self, out: Path, config: Mapping[str, Any]) -> None:
+        """Begins to write the run folder, or goes on with it; on rank 0 alone.
 
-    def restart_clock(self) -> None:
-        """Measures images a second from now on: what has passed was loading, validation or a checkpoint."""
-        self._images_since = 0.0
-        self._since_s = time.monotonic()
+        Args:
+            out: the run's folder, which exists.
+            config: the options, plain data.
+        """
+        self.folder = RunFolder(out, config, self.iteration, self.epochs_done)
+        self.folder.bad_images(self.bad_images.rows)
 
     def record(self, iteration: int, lr: float, sums: Sums) -> None:
         """Takes the sums of one iteration over all processes; call it in the order of iterations.
@@ -127,7 +142,7 @@ class TrainingRun:
             sums: over the whole minibatch.
         """
         self.epoch_sums += sums
-        self._images_since += sums.images
+        self.clock.count(sums.images)
         if self.folder is not None:
             progress = self.recipe.workers.progress_epochs(iteration, self.images)
             self.folder.iteration(iteration, progress, lr, sums.mean_loss)
@@ -140,11 +155,49 @@ class TrainingRun:
             wanted = [self.epochs_done]
         return wanted
 
-    def images_per_second(self) -> float:
-        """Images a second over all processes since the last row, without validation."""
-        return self._images_since / max(time.monotonic() - self._since_s, 1e-9)
+    def record_bad_images(self, iteration: int, total: float, communicator: Communicator) -> None:
+        """Takes the images of one iteration that could not be read; call it on all processes together.
 
-    def end_epochs(self, epochs: list[int], lr: float, speed: float, validation: Sums) -> None:
+        Args:
+            iteration: t.
+            total: how many were new to the process that met them, over all processes.
+            communicator: the job's.
+
+        Raises:
+            AgreedError: there are more than allowed; on all processes.
+        """
+        bad = self.bad_images
+        if not bad.agree(iteration, total, communicator):
+            return
+        if self.folder is not None:
+            self.folder.bad_images(bad.rows)
+        if bad.too_many:
+            where = communicator.gather(None if self.folder is None else str(self.folder.path / BAD_IMAGES))[0]
+            _, name, reason = bad.rows[-1]
+            raise AgreedError(
+                f"--bad-images skip={bad.allowed}: {len(bad.rows)} images cannot be read, {name} ({reason}) the last; "
+                f"mend or remove those in {where}, or allow more",
+                spokesman=0,
+            )
+
+    def speed(self, communicator: Communicator) -> tuple[float, float | None]:
+        """Of the time since the last row, without validation and checkpoints; call it on all processes together.
+
+        Args:
+            communicator: the job's.
+
+        Returns:
+            Images a second over all processes; the share of the time spent waiting for images, in percent, the mean
+            over the processes, or None if it is not measured.
+        """
+        percent = self.clock.wait_percent()
+        if percent is not None:
+            percent = float(communicator.sum(np.array([percent]))[0]) / communicator.size
+        return self.clock.images_per_second(), percent
+
+    def end_epochs(
+        self, epochs: list[int], lr: float, speed: float, validation: Sums, wait_percent: float | None = None
+    ) -> None:
         """Writes the rows of epochs, all with the same numbers, and begins to sum anew.
 
         The row of an epoch that was stopped before its end is preliminary: a run that goes on writes it again.
@@ -154,6 +207,7 @@ class TrainingRun:
             lr: η of the last step.
             speed: images a second, measured before validation.
             validation: over all validation images.
+            wait_percent: share of the time spent waiting for images; None if it was not measured.
         """
         train = self.epoch_sums
         for epoch in epochs:
@@ -167,6 +221,7 @@ class TrainingRun:
                 "val_error": f"{validation.error:.4f}",
                 "val_error_top5": f"{validation.error_top5:.4f}",
                 "images_per_second": f"{speed:.1f}",
+                "data_wait_percent": "" if wait_percent is None else f"{wait_percent:.2f}",
             }
             if self.folder is not None:
                 self.folder.epoch(row)
@@ -174,7 +229,14 @@ class TrainingRun:
         if self.iteration * self.recipe.minibatch >= (epochs[-1] + 1) * self.images:
             self.epochs_done += len(epochs)
             self.epoch_sums = Sums()
-        self.restart_clock()
+        self._advise(wait_percent or 0.0)
+        self.clock.restart()
+
+    def _advise(self, wait_percent: float) -> None:
+        """Says once what to do about much waiting."""
+        if wait_percent > _MUCH_WAITING_PERCENT and self.threads is not None:
+            self.log(waiting_advice(wait_percent, self.threads, len(os.sched_getaffinity(0))))
+            self.threads = None
 
     def manifest(self, lr: float, data_fingerprint: str, framework: str, versions: Mapping[str, str]) -> dict[str, Any]:
         """What a checkpoint says of the run, but for the iteration.
@@ -195,6 +257,7 @@ class TrainingRun:
             "data_fingerprint": data_fingerprint,
             "epoch_sums": asdict(self.epoch_sums),
             "epochs_done": self.epochs_done,
+            "bad_images": self.bad_images.rows,
             "framework": framework,
             "versions": dict(versions),
         }
@@ -208,6 +271,7 @@ class TrainingRun:
         self.iteration = self.resumed_from = checkpoint.iteration
         self.epoch_sums = Sums(**checkpoint.manifest["epoch_sums"])
         self.epochs_done = checkpoint.manifest["epochs_done"]
+        self.bad_images.restore(checkpoint.manifest.get("bad_images", []))
 
     def summary(self, processes: int, framework: str) -> dict[str, Any]:
         """The contents of summary.json; rank 0 only.
@@ -232,6 +296,7 @@ class TrainingRun:
             "framework": framework,
             "recipe_hash": self.recipe.hash,
             "resumed_from_iteration": self.resumed_from,
+            "bad_images": len(self.bad_images.rows),
         }
 
 

@@ -47,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--compression", choices=COMPRESSIONS, help="of gradients on the wire (default: none)")
     add("--workers-per-pass", type=int, metavar="M", help="virtual workers in one forward and backward pass")
     add("--threads", type=int, metavar="T", help="that decode images, in each process (default: its cores)")
+    add(
+        "--synthetic",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="images from memory, to find the ceiling",
+    )
+    add("--bad-images", metavar="stop|skip=N", help="take others for N unreadable training images (default: stop)")
 
 
 def run_config_of(arguments: argparse.Namespace, recipe_name: str) -> RunConfig:
@@ -62,7 +69,9 @@ def run_config_of(arguments: argparse.Namespace, recipe_name: str) -> RunConfig:
     Raises:
         UserError: --data is missing, or a number is not positive.
     """
-    if arguments.data is None:
+    if arguments.synthetic:
+        arguments.data = None
+    elif arguments.data is None:
         raise UserError("--data is missing: name a folder, or make one: hvd-imagenet make-dataset DIR --source digits")
     given = {name: getattr(arguments, name) for name in _RUN_OPTIONS if getattr(arguments, name) is not None}
     for name in ("checkpoint_interval", "max_iterations", "workers_per_pass", "threads"):

@@ -42,22 +42,26 @@ class Network(keras.Model):
         images = (ops.cast(pixels, self.variable_dtype) - mean) / std
         return ops.cast(self.model(images, training=training), self.variable_dtype)
 
-    def train_step(self, data: tuple[Any, Any]) -> dict[str, Any]:
+    def train_step(self, data: tuple[Any, Any, Any]) -> dict[str, Any]:
         """One iteration.
 
         Args:
-            data: pixels uint8 (local workers · n, height, width, 3) and labels (local workers · n,).
+            data: pixels uint8 (local workers · n, height, width, 3), labels (local workers · n,), and float64 (), how
+                many images could not be read that this process had not met before.
 
         Returns:
-            The fields of Sums, over the images of all processes.
+            The fields of Sums, and bad_images; over all processes.
         """
-        gradients, sums = self._accumulate(*data)
+        *images_and_labels, bad_images = data
+        gradients, sums = self._accumulate(*images_and_labels)
         self.optimizer.apply(gradients, self.trainable_variables)
         if self.ema is not None:
             self.ema.update()
+        sums = tf.concat([sums, [bad_images]], axis=0)
         if hvd.size() > 1:
             sums = hvd.allreduce(sums, op=hvd.Sum, name="hvd_imagenet.metrics", ignore_name_scope=True)
-        return dict(zip(("images", "loss", "correct", "correct_top5"), tf.unstack(sums), strict=True))
+        names = ("images", "loss", "correct", "correct_top5", "bad_images")
+        return dict(zip(names, tf.unstack(sums), strict=True))
 
     def _accumulate(self, pixels: Any, labels: Any) -> tuple[list[Any], Any]:
         """Sums over the passes; a loop of the graph, whose size does not grow with their number."""

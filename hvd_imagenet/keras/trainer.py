@@ -1,5 +1,6 @@
 """`hvd-imagenet train --framework keras`: the recipe out of the public callbacks and the optimizer adapter."""
 
+from contextlib import closing
 from functools import partial
 
 import horovod.tensorflow as hvd
@@ -9,8 +10,8 @@ import tensorflow as tf
 
 from hvd_imagenet.communicator import together
 from hvd_imagenet.core.metrics import Sums
-from hvd_imagenet.course import already_finished, finish, go_on, headline, iterations
-from hvd_imagenet.data.reader import Batch, Reader
+from hvd_imagenet.course import already_finished, begin, finish, go_on, headline, iterations, open_reader
+from hvd_imagenet.data.reader import Batch
 from hvd_imagenet.job import in_job
 from hvd_imagenet.keras.callbacks.checkpoint import ResumableCheckpoint
 from hvd_imagenet.keras.callbacks.run import Run, RunLogger
@@ -24,9 +25,7 @@ from hvd_imagenet.keras.session import choose_device, join_job
 from hvd_imagenet.progress import Progress
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
-from hvd_imagenet.run_folder import RunFolder
 from hvd_imagenet.session import Session, config_of, prepare
-from hvd_imagenet.training_run import TrainingRun
 
 _COMPRESSIONS = {"none": hvd.Compression.none, "fp16": hvd.Compression.fp16}
 
@@ -63,9 +62,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, config: RunConfig, session: Session, device: str) -> None:
         self.recipe, self.config, self.session, self.device = recipe, config, session, device
         keras.config.set_floatx(config.dtype)  # of the learning rate's variable too
-        images = len(session.train)
-        total = recipe.workers.iterations(images, recipe.epochs)
-        self.state = TrainingRun(recipe, images, None, min(total, config.max_iterations or total), self._log)
+        self.state = begin(recipe, config, session, self._log)
         go_on(self.state, session.checkpoint, session.communicator)
         self.progress = Progress(
             shown=session.communicator.rank == 0,
@@ -76,7 +73,7 @@ class Trainer:
         )
         self.network = build_network(recipe, config, len(session.train.classes), len(session.workers))
         self.network.compile(optimizer=self._optimizer(), jit_compile=False)
-        self.step = tf.function(lambda pixels, labels: self.network.train_step((pixels, labels)), autograph=False)
+        self.step = tf.function(lambda *data: self.network.train_step(data), autograph=False)
 
     def _log(self, line: str) -> None:
         self.progress.line(line)
@@ -107,16 +104,17 @@ class Trainer:
             self.progress.close()
             return
         if session.communicator.rank == 0:
-            state.folder = RunFolder(
-                session.out, config_of(self.recipe, self.config), state.iteration, state.epochs_done
-            )
+            state.open_folder(session.out, config_of(self.recipe, self.config))
         callbacks = keras.callbacks.CallbackList(self.callbacks(), model=self.network)
         self._log(headline(self.recipe, session, state, self.device))
         callbacks.on_train_begin()
-        span = range(state.iteration, state.stop_at)
-        for t, batches in zip(span, iterations(self.recipe, self.config, session, span), strict=True):
-            callbacks.on_train_batch_begin(t)
-            callbacks.on_train_batch_end(t, self.step(*_joined(batches)))
+        with closing(iterations(state, self.config, session)) as taken:
+            for t, batches in enumerate(taken, start=state.iteration):
+                bad_images = np.array(state.bad_images.take(t), dtype=np.float64)
+                callbacks.on_train_batch_begin(t)
+                logs = self.step(*_joined(batches), bad_images)
+                state.record_bad_images(t, float(logs.pop("bad_images")), session.communicator)
+                callbacks.on_train_batch_end(t, logs)
         callbacks.on_train_end()
         self.progress.close()
         finish(state, session, self.config)
@@ -142,7 +140,7 @@ class _Validation(ExactValidation):
 
     def __init__(self, recipe: Recipe, config: RunConfig, session: Session) -> None:
         super().__init__([], [])
-        reader = Reader(session.validation, recipe.centre_crop, recipe.image_size_px, recipe.seed, config.threads)
+        reader = open_reader(session.validation, recipe.centre_crop, recipe, config)
         self.batches, self.count = partial(validation_batches, reader), len(session.validation)
         self.share_of_workers = len(session.workers) / recipe.workers.workers
 

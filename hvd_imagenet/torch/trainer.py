@@ -1,5 +1,7 @@
 """The training loop."""
 
+from contextlib import closing
+
 import horovod.torch as hvd
 import torch
 from torch import Tensor
@@ -7,13 +9,21 @@ from torch import Tensor
 from hvd_imagenet.checkpoint import Checkpoint
 from hvd_imagenet.communicator import together
 from hvd_imagenet.core.metrics import Sums
-from hvd_imagenet.course import already_finished, finish, go_on, headline, iterations, save_checkpoint
-from hvd_imagenet.data.reader import Batch, Reader
+from hvd_imagenet.course import (
+    already_finished,
+    begin,
+    finish,
+    go_on,
+    headline,
+    iterations,
+    open_reader,
+    save_checkpoint,
+)
+from hvd_imagenet.data.reader import Batch
 from hvd_imagenet.job import in_job
 from hvd_imagenet.progress import Progress
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
-from hvd_imagenet.run_folder import RunFolder
 from hvd_imagenet.session import Session, config_of, prepare
 from hvd_imagenet.torch.batch_norm import average_over_processes, running_averages
 from hvd_imagenet.torch.communication import broadcast
@@ -23,7 +33,6 @@ from hvd_imagenet.torch.network import build_network
 from hvd_imagenet.torch.optimizer import DistributedOptimizer, parameter_groups
 from hvd_imagenet.torch.session import choose_device, join_job
 from hvd_imagenet.torch.state import checkpoint_tensors, load_into, versions
-from hvd_imagenet.training_run import TrainingRun
 
 _COMPRESSIONS = {"none": hvd.Compression.none, "fp16": hvd.Compression.fp16}
 
@@ -78,8 +87,7 @@ class Trainer:
             compression=_COMPRESSIONS[config.compression],
         )
         self.ema = None if recipe.model_ema_decay is None else ModelEma(self.model, recipe.model_ema_decay)
-        total = recipe.workers.iterations(images, recipe.epochs)
-        self.run_state = TrainingRun(recipe, images, None, min(total, config.max_iterations or total), self._log)
+        self.run_state = begin(recipe, config, session, self._log)
         self._resume()
         self.progress = Progress(
             shown=session.communicator.rank == 0,
@@ -91,9 +99,7 @@ class Trainer:
         self.compute = torch.compile(self.network) if config.torchcompile else self.network
         self._pending: tuple[int, float, Tensor, int] | None = None
         self._lr = recipe.learning_rate(recipe.workers.progress_epochs(max(self.run_state.iteration - 1, 0), images))
-        self._validation_reader = Reader(
-            session.validation, recipe.centre_crop, recipe.image_size_px, recipe.seed, config.threads
-        )
+        self._validation_reader = open_reader(session.validation, recipe.centre_crop, recipe, config)
 
     def _log(self, line: str) -> None:
         self.progress.line(line)
@@ -115,8 +121,7 @@ class Trainer:
         if self.ema is not None:
             hvd.broadcast_parameters(self.ema.tensors, root_rank=0)
         if communicator.rank == 0 and not self.finished:
-            config = config_of(self.recipe, self.config)
-            state.folder = RunFolder(session.out, config, state.iteration, state.epochs_done)
+            state.open_folder(session.out, config_of(self.recipe, self.config))
 
     @property
     def finished(self) -> bool:
@@ -131,17 +136,16 @@ class Trainer:
             self.progress.close()
             return
         self._log(headline(self.recipe, session, state, self.device.type))
-        state.restart_clock()
-        for batches in iterations(self.recipe, self.config, session, range(state.iteration, state.stop_at)):
-            self.iterate(batches)
-            rows = state.rows_due()
-            if rows:
-                self._end_epochs(rows)
-            interval = self.config.checkpoint_interval
-            if rows or self.finished or (interval and state.iteration % interval == 0):
-                self._save()
-            if rows:
-                state.restart_clock()
+        state.clock.restart()
+        with closing(iterations(state, self.config, session)) as taken:
+            for batches in taken:
+                self.iterate(batches)
+                rows = state.rows_due()
+                if rows:
+                    self._end_epochs(rows)
+                interval = self.config.checkpoint_interval
+                if rows or self.finished or (interval and state.iteration % interval == 0):
+                    self._save()
         self.progress.close()
         finish(state, session, self.config)
 
@@ -152,13 +156,15 @@ class Trainer:
             batches: pixels and labels of this process's virtual workers, workers_per_pass of them in each.
         """
         recipe, device, state = self.recipe, self.device, self.run_state
-        sums = torch.zeros(4, dtype=torch.float64, device=device)
+        # The fields of Sums, and how many images could not be read that this process had not met before.
+        sums = torch.zeros(5, dtype=torch.float64, device=device)
+        sums[4] = state.bad_images.take(state.iteration)
         self.optimizer.zero_grad(set_to_none=True)
         for pixels, labels in batches:
             logits = self.compute(to_device(pixels, device))
             loss, of_batch = sums_of_batch(logits, to_device(labels, device), recipe.label_smoothing)
             (loss / recipe.per_worker).backward()
-            sums += of_batch
+            sums[:4] += of_batch
         # Reduced while the next iteration computes, so that reporting costs no waiting; two may be under way at once.
         handle = hvd.allreduce_async_(sums, op=hvd.Sum, name=f"hvd_imagenet.metrics.{state.iteration % 2}")
         if recipe.clip_grad is not None:
@@ -179,7 +185,9 @@ class Trainer:
         iteration, lr, sums, handle = self._pending
         self._pending = None
         hvd.synchronize(handle)
-        totals = Sums(*sums.tolist())
+        *values, bad_images = sums.tolist()
+        totals = Sums(*values)
+        self.run_state.record_bad_images(iteration, bad_images, self.session.communicator)
         self.run_state.record(iteration, lr, totals)
         self.progress.iteration(iteration, lr, totals.mean_loss)
 
@@ -194,7 +202,7 @@ class Trainer:
         self._report()
         if self.run_state.folder is not None:
             self.run_state.folder.flush()
-        speed = self.run_state.images_per_second()
+        speed, wait_percent = self.run_state.speed(self.session.communicator)
         self._average_batch_norm()
         if self.ema is not None:
             self.ema.swap()
@@ -202,10 +210,14 @@ class Trainer:
         validation = evaluate(self.network, self._validation_reader, images, self.session.communicator)
         if self.ema is not None:
             self.ema.swap()
-        self.run_state.end_epochs(rows, self._lr, speed, validation)
+        self.run_state.end_epochs(rows, self._lr, speed, validation, wait_percent)
 
     def _save(self) -> None:
         self._report()
+        with self.run_state.clock.paused():
+            self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
         self._average_batch_norm()
         state = self.run_state
         if state.folder is not None:

@@ -63,7 +63,10 @@ def test_the_average_of_the_weights_is_validated_and_kept(runs: Path) -> None:
 def test_the_files_of_a_run(runs: Path, few_digits: Path) -> None:
     run = runs / "plain"
     assert (run / "iterations.csv").read_text().splitlines()[0] == "iteration,epoch,lr,loss"
-    columns = "epoch,iteration,lr,train_loss,train_error,val_loss,val_error,val_error_top5,images_per_second"
+    columns = (
+        "epoch,iteration,lr,train_loss,train_error,val_loss,val_error,val_error_top5,"
+        "images_per_second,data_wait_percent"
+    )
     assert (run / "metrics.csv").read_text().splitlines()[0] == columns
     summary = json.loads((run / "summary.json").read_text())
     recipe_hash = summary.pop("recipe_hash")
@@ -84,6 +87,7 @@ def test_the_files_of_a_run(runs: Path, few_digits: Path) -> None:
         "processes": 2,
         "framework": "torch",
         "resumed_from_iteration": 0,
+        "bad_images": 0,
     }
     # Top-1 errors are whole numbers of 23 images; of four classes, five are always right.
     np.testing.assert_allclose(np.array(errors) * 23 / 100 % 1 % 0.999, 0, atol=2e-3)

@@ -32,6 +32,8 @@ RECIPE: dict[str, Any] = {
     "pixel_std": (63.75,) * 3,
     "seed": 7,
 }
+# Columns of metrics.csv that differ from run to run.
+UNMEASURED = {"images_per_second": "", "data_wait_percent": ""}
 Run = tuple[str, dict[str, Any], dict[str, Any]]
 
 

@@ -33,10 +33,8 @@ def test_the_files_of_a_run(tmp_path):
     folder = _a_run(tmp_path)
     folder.close({"val_error_final": 41.0, "iterations": 10})
     assert (tmp_path / "iterations.csv").read_text().startswith("iteration,epoch,lr,loss\n0,0.000000,0.1,0.333")
-    assert (
-        (tmp_path / "metrics.csv")
-        .read_text()
-        .startswith("epoch,iteration,lr,train_loss,train_error,val_loss,val_error,val_error_top5,images_per_second\n")
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[0] == (
+        "epoch,iteration,lr,train_loss,train_error,val_loss,val_error,val_error_top5,images_per_second,data_wait_percent"
     )
     assert [float(row["loss"]) for row in _rows(tmp_path / "iterations.csv")] == [1 / 3] * 10  # in full precision
     assert [(row["epoch"], row["val_error"]) for row in _rows(tmp_path / "metrics.csv")] == [
@@ -119,11 +117,44 @@ def test_a_row_of_an_epoch_is_there_at_once(tmp_path):
     folder.close()
 
 
+def test_a_table_of_before_there_was_a_column_goes_on(tmp_path):
+    _a_run(tmp_path).close()
+    path = tmp_path / "metrics.csv"
+    path.write_text("".join(line.rpartition(",")[0] + "\n" for line in path.read_text().splitlines()))
+    assert path.read_text().splitlines()[0].endswith(",images_per_second")
+    folder = RunFolder(tmp_path, {}, iteration=5, epochs_done=1)
+    assert folder.validation_errors == [46.0]
+    folder.epoch(_epoch_row(1, 9, 41.0) | {"data_wait_percent": "2.50"})
+    folder.close()
+    assert [row["data_wait_percent"] for row in _rows(path)] == ["", "2.50"]
+
+
+def test_a_number_that_was_not_measured_is_left_empty(tmp_path):
+    folder = RunFolder(tmp_path, {})
+    folder.epoch(_epoch_row(0, 9) | {"data_wait_percent": ""})
+    folder.close()
+    assert [row["data_wait_percent"] for row in _rows(tmp_path / "metrics.csv")] == [""]
+
+
+def test_the_images_that_could_not_be_read(tmp_path):
+    folder = RunFolder(tmp_path, {})
+    folder.bad_images([])
+    assert not (tmp_path / "bad_images.csv").exists()
+    folder.bad_images([(3, "/d/a, b.JPEG", "no such file")])
+    folder.bad_images([(3, "/d/a, b.JPEG", "no such file"), (7, "/d/c.JPEG", "truncated")])
+    assert (tmp_path / "bad_images.csv").read_text() == (
+        'iteration,path,reason\n3,"/d/a, b.JPEG",no such file\n7,/d/c.JPEG,truncated\n'
+    )
+    folder.bad_images([])
+    assert not list(tmp_path.glob("*bad_images*"))
+    folder.close()
+
+
 def test_columns():
     assert ITERATION_COLUMNS == ("iteration", "epoch", "lr", "loss")
     assert EPOCH_COLUMNS == (
         "epoch", "iteration", "lr", "train_loss", "train_error", "val_loss", "val_error", "val_error_top5",
-        "images_per_second",
+        "images_per_second", "data_wait_percent",
     )  # fmt: skip
 
 

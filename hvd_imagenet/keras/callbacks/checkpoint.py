@@ -90,6 +90,10 @@ class ResumableCheckpoint(keras.callbacks.Callback):
 
     def save(self) -> None:
         """Writes a checkpoint; call it on all ranks together."""
+        with self.run.state.clock.paused():
+            self._save()
+
+    def _save(self) -> None:
         run, model, optimizer = self.run, self.model, self.model.optimizer
         self._saved_at = run.iteration
         self.validation.average_batch_norm()

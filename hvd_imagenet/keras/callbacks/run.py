@@ -158,7 +158,7 @@ class RunLogger(keras.callbacks.Callback):
             raise ValueError("validation must be among fit's callbacks itself, before RunLogger: add it to the list")
         self._metrics = None
         self._reduced_at_s = time.monotonic()
-        self.run.state.restart_clock()
+        self.run.state.clock.restart()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keras has reset its metrics."""
@@ -212,8 +212,8 @@ class RunLogger(keras.callbacks.Callback):
         state = self.run.state
         if state.folder is not None:
             state.folder.flush()
-        speed = state.images_per_second()
-        state.end_epochs(rows, lr, speed, self.validation.validate())
+        speed, wait_percent = state.speed(self.run.communicator)
+        state.end_epochs(rows, lr, speed, self.validation.validate(), wait_percent)
         self.run.rows_at = state.iteration
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -10,7 +10,7 @@ from keras_ranks import run_keras_ranks
 from keras_training import evaluate_all as evaluate_all_in_keras
 from keras_training import train_all as train_all_in_keras
 from ranks import program, run, run_ranks
-from training import RECIPE, distance, evaluate_all, losses, rows, tensors, train_all
+from training import RECIPE, UNMEASURED, distance, evaluate_all, losses, rows, tensors, train_all
 
 # 24 of 92 images an iteration: the fifth iteration is in mid-epoch and in warmup, which ends with the eighth.
 SIX = {**RECIPE, "minibatch": 24, "per_worker": 4, "model_ema_decay": 0.5, "label_smoothing": 0.1}
@@ -81,7 +81,7 @@ def test_in_keras_bit_for_bit(in_keras: dict[int, Path], processes: int, name: s
             assert values[tensor].dtype == np.float32
             np.testing.assert_array_equal(values[tensor], value, err_msg=f"{part} {tensor}")
     assert (found / "iterations.csv").read_bytes() == (whole / "iterations.csv").read_bytes()
-    tables = [[{**row, "images_per_second": ""} for row in rows(run, "metrics.csv")] for run in (found, whole)]
+    tables = [[{**row, **UNMEASURED} for row in rows(run, "metrics.csv")] for run in (found, whole)]
     assert tables[0] == tables[1]
     assert [(row["epoch"], row["iteration"]) for row in tables[0]] == [("0", "3"), ("1", "7"), ("2", "9")]
     summary = json.loads((found / "summary.json").read_text())
