@@ -41,6 +41,27 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
+def clip_gradients(parameters: Iterable[Tensor], largest_norm: float) -> None:
+    """Scales the gradients down to a global norm of at most largest_norm, exactly, as Keras does.
+
+    torch.nn.utils.clip_grad_norm_ divides by norm + 1e-6, which grows to another run in some tens of iterations.
+
+    Args:
+        parameters: whose gradients are changed in place.
+        largest_norm: above 0.
+
+    Example:
+        >>> weight = nn.Parameter(torch.zeros(2))
+        >>> weight.grad = torch.tensor([3.0, 4.0])
+        >>> clip_gradients([weight], largest_norm=0.5)
+        >>> weight.grad
+        tensor([0.3000, 0.4000])
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, (largest_norm / norm).clamp(max=1.0))
+
+
 class LearningRate(torch.optim.lr_scheduler.LRScheduler):
     """The core's schedules in the shape of torch.optim.lr_scheduler: call step() after every optimizer.step().
 

@@ -30,7 +30,7 @@ from hvd_imagenet.torch.communication import broadcast
 from hvd_imagenet.torch.ema import ModelEma
 from hvd_imagenet.torch.evaluation import evaluate, sums_of_batch, to_device
 from hvd_imagenet.torch.network import build_network
-from hvd_imagenet.torch.optimizer import DistributedOptimizer, parameter_groups
+from hvd_imagenet.torch.optimizer import DistributedOptimizer, clip_gradients, parameter_groups
 from hvd_imagenet.torch.session import choose_device, join_job
 from hvd_imagenet.torch.state import checkpoint_tensors, load_into, versions
 
@@ -169,7 +169,7 @@ class Trainer:
         handle = hvd.allreduce_async_(sums, op=hvd.Sum, name=f"hvd_imagenet.metrics.{state.iteration % 2}")
         if recipe.clip_grad is not None:
             self.optimizer.synchronize()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_grad)
+            clip_gradients(self.model.parameters(), recipe.clip_grad)
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update()

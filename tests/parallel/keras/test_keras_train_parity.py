@@ -26,7 +26,7 @@ SMALL_STEPS = {**TWELVE, "reference_lr": 0.02}
 ON_ONE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cosine": (TWELVE, FIFTY),
     "steps": (SEVEN, {**FIFTY, "workers_per_pass": 3}),
-    "clipped": ({**TWELVE, "clip_grad": 0.5}, {**FIFTY, "max_iterations": 12}),
+    "clipped": ({**TWELVE, "clip_grad": 0.5}, FIFTY),
     "single": (SMALL_STEPS, {"max_iterations": 20}),
     "one-step": ({**TWELVE, "weight_decay": 0.0}, {"max_iterations": 1}),
 }
@@ -73,7 +73,7 @@ def in_keras(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Kera
     return KerasRuns(few_digits, tmp_path_factory.mktemp("keras"))
 
 
-@pytest.mark.parametrize("name", ["cosine", "steps"])
+@pytest.mark.parametrize("name", ["cosine", "steps", "clipped"])
 def test_float64_losses_of_50_iterations(in_keras: KerasRuns, in_torch: Path, name: str) -> None:
     found, expected = losses(in_keras.folder(1) / name), losses(in_torch / name)
     assert len(found) == 50
@@ -81,17 +81,12 @@ def test_float64_losses_of_50_iterations(in_keras: KerasRuns, in_torch: Path, na
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_losses_with_clipped_gradients(in_keras: KerasRuns, in_torch: Path) -> None:
-    # PyTorch's clip_grad_norm_ divides by the norm and 1e-6 more, Keras by the norm: what differs by 1e-6 of the first
-    # step differs by more and more of each that follows.
-    found, expected = losses(in_keras.folder(1) / "clipped"), losses(in_torch / "clipped")
-    assert len(found) == 12
-    np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-6)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert not np.allclose(found, losses(in_keras.folder(1) / "cosine")[:12], rtol=1e-2)
+def test_clipped_gradients_make_another_run(in_keras: KerasRuns) -> None:
+    clipped, whole = (losses(in_keras.folder(1) / name)[:12] for name in ("clipped", "cosine"))
+    assert not np.allclose(clipped, whole, rtol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["cosine", "steps"])
+@pytest.mark.parametrize("name", ["cosine", "steps", "clipped"])
 def test_float64_tensors_after_50_iterations(in_keras: KerasRuns, in_torch: Path, name: str) -> None:
     parts = ["model", "momentum"] + (["model_ema"] if name == "steps" else [])
     for part in parts:
