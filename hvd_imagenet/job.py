@@ -47,7 +47,8 @@ def abort_job_on_exception(rank_and_size: Callable[[], tuple[int, int] | None], 
         if issubclass(kind, KeyboardInterrupt):
             abort_job("interrupted", exit_code=130)
         if isinstance(error, lost_job):
-            abort_job(f"another process has left the job, and says why: {error}".splitlines()[0], exit_code=1)
+            why = "its own message says why; without one, it has made fewer steps than this one"
+            abort_job(f"another process has left the job ({why}): {error}".splitlines()[0], exit_code=1)
         abort_job("".join(traceback.format_exception(kind, error, trace)).rstrip(), exit_code=1)
 
     sys.excepthook = hook
