@@ -122,6 +122,11 @@ class Reader:
         self._prefetch_batches = prefetch_batches
         self._substitution = substitution
 
+    @property
+    def image_size_px(self) -> int:
+        """Side of the squares returned."""
+        return self._size_px
+
     def batches(self, requests: Iterable[Request]) -> Generator[Batch, None, None]:
         """Reads one batch for every request, in their order.
 

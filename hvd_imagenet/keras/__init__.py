@@ -31,7 +31,8 @@ _OF_MODULES = {
     "load_model": "saving",
     "reducescatter": "values",
 }
-__all__ = [*_OF_HOROVOD, *_OF_MODULES, "callbacks"]
+_MODULES = ("callbacks", "data")
+__all__ = [*_OF_HOROVOD, *_OF_MODULES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
@@ -39,8 +40,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("hvd_imagenet.keras.backend").horovod, name)
     if name in _OF_MODULES:
         return getattr(import_module(f"hvd_imagenet.keras.{_OF_MODULES[name]}"), name)
-    if name == "callbacks":
-        return import_module("hvd_imagenet.keras.callbacks")
+    if name in _MODULES:
+        return import_module(f"hvd_imagenet.keras.{name}")
     if name == "elastic":
         raise AttributeError(
             "hvd_imagenet.keras has no elastic training: resume from a checkpoint on any number of processes instead, "

@@ -10,6 +10,7 @@ from hvd_imagenet.torch.batch_norm import (
     running_averages,
 )
 from hvd_imagenet.torch.communication import HorovodCommunicator, abort_job_on_exception, broadcast, metric_average
+from hvd_imagenet.torch.data import ReaderDataset
 from hvd_imagenet.torch.optimizer import DistributedOptimizer, LearningRate, parameter_groups
 from hvd_imagenet.torch.sampler import StreamBatchSampler
 
@@ -18,6 +19,7 @@ __all__ = [
     "HorovodCommunicator",
     "LearningRate",
     "PerWorkerBatchNorm",
+    "ReaderDataset",
     "StreamBatchSampler",
     "abort_job_on_exception",
     "average_over_processes",
