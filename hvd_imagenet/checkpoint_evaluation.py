@@ -10,12 +10,12 @@ from hvd_imagenet import checkpoint as checkpoints
 from hvd_imagenet.checkpoint import Checkpoint
 from hvd_imagenet.communicator import Communicator, together
 from hvd_imagenet.core.metrics import Sums
-from hvd_imagenet.data.listing import Listing, list_dataset
+from hvd_imagenet.data.evaluation_data import Matched, list_evaluation
+from hvd_imagenet.data.images import Images
 from hvd_imagenet.data.reader import Reader
-from hvd_imagenet.errors import UserError
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
-from hvd_imagenet.session import agree
+from hvd_imagenet.session import agree, first_on_each_host
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Opened:
         config: dtype and threads.
         part: of its tensors, model_ema where there is one, else model.
         weights: arrays by name.
-        validation: the images.
+        validation: the images, with the network's classes.
+        matched: how the images' classes were found among the network's.
     """
 
     path: Path
@@ -38,7 +39,8 @@ class Opened:
     config: RunConfig
     part: str
     weights: dict[str, np.ndarray]
-    validation: Listing
+    validation: Images
+    matched: Matched
 
     def reader(self) -> Reader:
         """Of the validation images."""
@@ -51,7 +53,7 @@ def open_checkpoint(path: Path, data: Path, threads: int | None, communicator: C
 
     Args:
         path: of a checkpoint or a run folder, which every host can read.
-        data: holds train/ and val/.
+        data: holds val/, or class folders itself.
         threads: that decode images in each process; its cores if None.
         communicator: the job's.
 
@@ -62,18 +64,17 @@ def open_checkpoint(path: Path, data: Path, threads: int | None, communicator: C
         AgreedError: a mistake of the user, on all processes.
     """
 
-    def read() -> tuple[Checkpoint, Path, Listing]:
+    def read() -> tuple[Path, Checkpoint]:
         found = checkpoints.find(path)
-        checkpoint, validation = checkpoints.load(found), list_dataset(data)[1]
-        outputs = len(checkpoint.tensors["model"]["fc.bias"])
-        if outputs != len(validation.classes):
-            raise UserError(
-                f"checkpoint {found} tells {outputs} classes apart, but {data} has {len(validation.classes)}; "
-                f"give the data that it was trained on"
-            )
-        return checkpoint, found, validation
+        return found, checkpoints.load(found)
 
-    checkpoint, found, validation = together(communicator, read)
+    found, checkpoint = together(communicator, read)
+    outputs, trained = len(checkpoint.tensors["model"]["fc.bias"]), checkpoint.manifest.get("classes")
+
+    def list_images() -> tuple[Images, Matched]:
+        return list_evaluation(data, outputs, trained, f"checkpoint {found}")
+
+    validation, matched = first_on_each_host(communicator, list_images)
     agree(communicator, f"--data {data}", validation.fingerprint())
     agree(communicator, f"--checkpoint {found}", *checkpoint.manifest["sha256"].values())
     recorded: dict[str, Any] = checkpoint.manifest["recipe"]
@@ -81,7 +82,7 @@ def open_checkpoint(path: Path, data: Path, threads: int | None, communicator: C
     part = "model_ema" if "model_ema" in checkpoint.tensors else "model"
     weights = checkpoint.tensors[part]
     config = RunConfig(data=data, dtype=str(weights["fc.bias"].dtype), threads=threads)
-    return Opened(found, f"checkpoint {found}", Recipe(**fields), config, part, weights, validation)
+    return Opened(found, f"checkpoint {found}", Recipe(**fields), config, part, weights, validation, matched)
 
 
 def report(opened: Opened, sums: Sums, communicator: Communicator) -> dict[str, Any] | None:
@@ -101,6 +102,9 @@ def report(opened: Opened, sums: Sums, communicator: Communicator) -> dict[str, 
         "checkpoint": str(opened.path),
         "weights": opened.part,
         "images": int(sums.images),
+        "classes": opened.matched.classes,
+        "network_classes": opened.matched.outputs,
+        "classes_matched_by": opened.matched.by,
         "val_loss": sums.mean_loss,
         "val_error": sums.error,
         "val_error_top5": sums.error_top5,

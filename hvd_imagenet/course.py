@@ -38,6 +38,7 @@ def begin(recipe: Recipe, config: RunConfig, session: Session, log: Callable[[st
     run = TrainingRun(recipe, images, None, min(total, config.max_iterations or total), log)
     run.bad_images.allowed = allowed_bad_images(config.bad_images)
     run.threads = config.threads or default_threads()
+    run.classes = session.train.classes
     return run
 
 

@@ -22,6 +22,7 @@ class RunConfig:
 
     Args:
         data: folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG; None with synthetic images.
+        train_list: file that names the training images to keep, one a line; None for all.
         framework: one of FRAMEWORKS.
         recipe_name: where the recipe came from, for names and messages.
         out: run folder; a new one under runs/ if None.
@@ -49,6 +50,7 @@ class RunConfig:
     """
 
     data: Path | None
+    train_list: Path | None = None
     framework: str = "torch"
     recipe_name: str = "resnet50_1hour"
     out: Path | None = None

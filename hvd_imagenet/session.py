@@ -89,7 +89,7 @@ def prepare(recipe: Recipe, config: RunConfig, communicator: Communicator) -> Se
     data = config.data
 
     def list_images() -> tuple[Images, Images]:
-        return synthetic_dataset() if data is None else list_dataset(data)
+        return synthetic_dataset() if data is None else list_dataset(data, config.train_list)
 
     train, validation = first_on_each_host(communicator, list_images)
     data_fingerprint = train.fingerprint()

@@ -87,7 +87,7 @@ use the same options, or start anew with another --out
     if manifest["data_fingerprint"] != data_fingerprint:
         raise UserError(
             f"checkpoint {path} is of other data: the names or classes of the training images differ; "
-            f"give the same --data, or start anew with another --out"
+            f"give the same --data and --train-list, or start anew with another --out"
         )
 
 
@@ -108,6 +108,7 @@ class TrainingRun:
         bad_images: that could not be read, and how many there may be.
         clock: of the epoch in progress.
         threads: that decode images in each process; None if it is not known, and no advice is given.
+        classes: names of the training classes; kept in checkpoints. Empty if they are not known.
     """
 
     recipe: Recipe
@@ -122,6 +123,7 @@ class TrainingRun:
     bad_images: BadImages = field(default_factory=BadImages)
     clock: EpochClock = field(default_factory=EpochClock)
     threads: int | None = None
+    classes: tuple[str, ...] = ()
 
     def open_folder(self, out: Path, config: Mapping[str, Any]) -> None:
         """Begins to write the run folder, or goes on with it; on rank 0 alone.
@@ -255,6 +257,7 @@ class TrainingRun:
             "recipe": asdict(self.recipe),
             "recipe_hash": self.recipe.hash,
             "data_fingerprint": data_fingerprint,
+            "classes": list(self.classes) or None,
             "epoch_sums": asdict(self.epoch_sums),
             "epochs_done": self.epochs_done,
             "bad_images": self.bad_images.rows,

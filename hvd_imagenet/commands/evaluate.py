@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hvd_imagenet import checkpoint as checkpoints
 from hvd_imagenet.core.minibatch import positive_integer
+from hvd_imagenet.data.evaluation_data import Matched
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build import check_installed
 from hvd_imagenet.launcher.environment import launched_size
@@ -16,13 +17,17 @@ examples:
   hvd-imagenet evaluate --checkpoint runs/RUN --data DIR
   hvd-imagenet launch -np 2 -- evaluate --checkpoint runs/RUN --data DIR --json
   hvd-imagenet evaluate --framework keras --checkpoint runs/RUN --data DIR
+  hvd-imagenet evaluate --checkpoint runs/RUN --data imagenetv2-matched-frequency-format-val
+      folders 0 to 999 are the sorted training classes
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `evaluate`."""
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="PATH", help="a checkpoint or a run folder")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds train/ and val/")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="holds val/CLASS/*.JPEG, or CLASS/*.JPEG"
+    )
     parser.add_argument("--framework", choices=FRAMEWORKS, help="(default: the one it was trained in)")
     parser.add_argument("--threads", type=int, metavar="T", help="that decode images, in each process")
     parser.add_argument("--json", action="store_true", help="print the numbers as a JSON object")
@@ -60,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         average = " (the running average of the weights)" if result["weights"] == "model_ema" else ""
         errors = f"top-1 error {result['val_error']:.2f} %, top-5 error {result['val_error_top5']:.2f} %"
-        images = f"{result['images']:,} validation images, loss {result['val_loss']:.4f}"
+        matched = Matched(result["classes"], result["network_classes"], result["classes_matched_by"])
+        images = f"{result['images']:,} validation images of {matched}, loss {result['val_loss']:.4f}"
         print(f"{result['checkpoint']}{average}: {images}, {errors}")
     return 0

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `train`; all are None unless given."""
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", help="holds train/CLASS/*.JPEG and val/CLASS/*.JPEG")
+    add("--train-list", type=Path, metavar="FILE", help="names the training images to keep, one a line (default: all)")
     add("--out", type=Path, metavar="DIR", help="run folder (default: a new one under runs/)")
     add("--framework", choices=FRAMEWORKS, help="(default: torch)")
     add("--resume", metavar="auto|never|PATH", help="go on where --out ends, start anew, or go on from a checkpoint")
@@ -70,7 +71,7 @@ def run_config_of(arguments: argparse.Namespace, recipe_name: str) -> RunConfig:
         UserError: --data is missing, or a number is not positive.
     """
     if arguments.synthetic:
-        arguments.data = None
+        arguments.data = arguments.train_list = None
     elif arguments.data is None:
         raise UserError("--data is missing: name a folder, or make one: hvd-imagenet make-dataset DIR --source digits")
     given = {name: getattr(arguments, name) for name in _RUN_OPTIONS if getattr(arguments, name) is not None}

@@ -2,14 +2,19 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hvd_imagenet.data.class_folders import IMAGE_ENDINGS, LAYOUT, ClassFolders, few
+from hvd_imagenet.data.imagenet import flat_classes
+from hvd_imagenet.data.images import Images
 from hvd_imagenet.data.listing_cache import cached_scan
+from hvd_imagenet.data.packed import is_packed, open_packed
+from hvd_imagenet.data.selection import Selection
+from hvd_imagenet.data.train_list import listed_images
 from hvd_imagenet.errors import UserError
 
 _REMEDY = "make one with: hvd-imagenet make-dataset DIR --source digits"
@@ -78,10 +83,11 @@ class Listing:
 def list_images(folder: Path, classes: Sequence[str] | None = None) -> Listing:
     """Lists CLASS/*.JPEG (or jpg, png, in any case), sorted by class, then by file name.
 
-    Hidden files and folders, and files with other endings, are passed over.
+    Hidden files and folders, and files with other endings, are passed over. A folder without class folders is listed
+    where the classes are given and a file says which image is of which class: see `imagenet.flat_classes`.
 
     Args:
-        folder: holds one folder a class.
+        folder: holds one folder a class, or ILSVRC's validation images as they come.
         classes: the names that labels refer to, as those of the training images; the folders' names, sorted, if None.
 
     Returns:
@@ -100,15 +106,14 @@ def list_images(folder: Path, classes: Sequence[str] | None = None) -> Listing:
         >>> listing.classes, listing.paths.tolist(), listing.labels.tolist()
         (('a', 'b'), [b'a/x.png', b'b/10.jpg', b'b/2.JPEG'], [0, 1, 1])
     """
-    found = _with_classes(folder)
+    found = cached_scan(folder)
+    if classes is not None and not found.classes and len(found.loose):
+        of_images, source = flat_classes(found.loose, folder)
+        label_of = _labels(classes, of_images, source, "take the list made for these images")
+        return Listing(folder, tuple(classes), found.loose, np.array([label_of[each] for each in of_images]))
+    _check_classes(folder, found)
     names = tuple(found.classes if classes is None else classes)
-    label_of = {name: label for label, name in enumerate(names)}
-    unknown = [name for name in found.classes if name not in label_of]
-    if unknown:
-        raise UserError(
-            f"{folder}: class {few(unknown)} is not among the {len(names)} training classes; "
-            "remove it here, or add its training images"
-        )
+    label_of = _labels(names, found.classes, folder, "remove it here, or add its training images")
     labels = np.repeat(np.array([label_of[name] for name in found.classes], dtype=np.int64), found.counts)
     paths = found.paths
     if (np.diff(labels) < 0).any():  # classes in another order than their folders
@@ -117,14 +122,15 @@ def list_images(folder: Path, classes: Sequence[str] | None = None) -> Listing:
     return Listing(folder, names, paths, labels)
 
 
-def list_dataset(data: Path) -> tuple[Listing, Listing]:
-    """Lists the training and the validation images of a data folder.
+def list_dataset(data: Path, train_list: Path | None = None) -> tuple[Images, Images]:
+    """Finds the training and the validation images of a data folder, whatever its kind.
 
     Args:
-        data: holds train/CLASS/*.JPEG and val/CLASS/*.JPEG.
+        data: holds train/CLASS/*.JPEG and val/CLASS/*.JPEG (or val/*.JPEG and a file of classes), or packed images.
+        train_list: a file that names the training images to keep: see `train_list.listed_images`. None for all.
 
     Returns:
-        Training listing, validation listing; both with the training classes.
+        Training images, validation images; both with the training classes, which are those of all training images.
 
     Raises:
         UserError: a folder that is missing or empty, or a class in val that train lacks.
@@ -136,13 +142,15 @@ def list_dataset(data: Path) -> tuple[Listing, Listing]:
         hvd_imagenet.errors.UserError: data folder /nowhere: no such folder; make one with: \
 hvd-imagenet make-dataset DIR --source digits
     """
-    if not data.exists():
-        raise UserError(f"data folder {data}: no such folder; {_REMEDY}")
-    if not data.is_dir():
-        raise UserError(f"data folder {data}: is not a folder; {LAYOUT}")
-    with os.scandir(data) as entries:
-        if not any(entries):
-            raise UserError(f"data folder {data}: is empty; {LAYOUT}; {_REMEDY}")
+    check_data_folder(data)
+    train, validation = open_packed(data) if is_packed(data) else _list_folders(data)
+    if train_list is None:
+        return train, validation
+    chosen = listed_images(train.paths, train_list)
+    return Selection(train, chosen, train.classes, train.labels[chosen]), validation
+
+
+def _list_folders(data: Path) -> tuple[Listing, Listing]:
     for split in ("train", "val"):
         if not (data / split).is_dir():
             raise UserError(f"data folder {data}: has no folder {split!r}; {LAYOUT}")
@@ -150,9 +158,41 @@ hvd-imagenet make-dataset DIR --source digits
     return train, list_images(data / "val", train.classes)
 
 
-def _with_classes(folder: Path) -> ClassFolders:
-    """What a folder holds, if that is class folders with images in each."""
-    found = cached_scan(folder)
+def check_data_folder(data: Path) -> None:
+    """Raises UserError where there is no folder, or nothing in it.
+
+    Args:
+        data: what the user has named.
+
+    Raises:
+        UserError: it is missing, a file, empty, or may not be read.
+
+    Example:
+        >>> check_data_folder(Path("/"))
+    """
+    if not data.exists():
+        raise UserError(f"data folder {data}: no such folder; {_REMEDY}")
+    if not data.is_dir():
+        raise UserError(f"data folder {data}: is not a folder; {LAYOUT}")
+    try:
+        empty = next(data.iterdir(), None) is None
+    except OSError as error:
+        raise UserError(f"data folder {data}: cannot be listed ({error.strerror}); mend its permissions") from error
+    if empty:
+        raise UserError(f"data folder {data}: is empty; {LAYOUT}; {_REMEDY}")
+
+
+def _labels(classes: Sequence[str], found: Iterable[str], where: Path, remedy: str) -> dict[str, int]:
+    """The label of every class, once it is sure that those found are among them."""
+    label_of = {name: label for label, name in enumerate(classes)}
+    unknown = sorted({name for name in found if name not in label_of})
+    if unknown:
+        raise UserError(f"{where}: class {few(unknown)} is not among the {len(classes)} training classes; {remedy}")
+    return label_of
+
+
+def _check_classes(folder: Path, found: ClassFolders) -> None:
+    """Raises UserError unless a folder holds class folders with images in each."""
     if not found.classes:
         loose = len(found.loose)
         what = f"has {loose} images but no class folders; sort them into one folder a class" if loose else "is empty"
@@ -162,4 +202,3 @@ def _with_classes(folder: Path) -> ClassFolders:
         name = found.classes[int(empty.argmax())]
         endings = ", ".join(os.fsdecode(ending) for ending in IMAGE_ENDINGS)
         raise UserError(f"{folder / name}: class {name!r} has no images ({endings}); add some or remove the folder")
-    return found

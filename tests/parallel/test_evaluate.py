@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ranks import program, run, run_ranks
@@ -44,17 +45,61 @@ def test_evaluate_repeats_what_training_reported(
 def test_the_line_for_people(trained: Path, few_digits: Path) -> None:
     done = run(program(*words(trained / "average", few_digits)), timeout_s=90)
     assert done.returncode == 0, done.stderr
-    assert "iteration-00000008 (the running average of the weights): 23 validation images, loss " in done.stdout
+    assert (
+        "iteration-00000008 (the running average of the weights): 23 validation images of all 4 classes by name, loss "
+        in done.stdout
+    )
     assert done.stdout.count("\n") == 1
 
 
-def test_mistakes(trained: Path, few_digits: Path, tmp_path: Path) -> None:
-    fewer = tmp_path / "fewer"
-    shutil.copytree(few_digits, fewer)
+def evaluated(trained: Path, data: Path) -> dict[str, Any]:
+    done = run(program("launch", "-np", "2", "--", *words(trained / "plain", data, "--json")), timeout_s=90)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return {name: value for name, value in found.items() if name not in ("checkpoint", "processes")}
+
+
+def test_the_same_images_in_other_layouts(trained: Path, few_digits: Path, tmp_path: Path) -> None:
+    reference = evaluated(trained, few_digits)
+    assert (reference["classes"], reference["network_classes"], reference["classes_matched_by"]) == (4, 4, "name")
+    alone = Path(shutil.copytree(few_digits / "val", tmp_path / "alone"))
+    assert evaluated(trained, alone) == reference
+    flat, labels = tmp_path / "flat", []
+    flat.mkdir()
+    for number, file in enumerate(sorted(alone.glob("*/*")), start=1):
+        shutil.copy(file, flat / f"ILSVRC2012_val_{number:08d}.JPEG")
+        labels.append(file.parent.name)
+    (flat / "val_labels.txt").write_text("\n".join(labels))
+    assert evaluated(trained, flat) == reference
+    for digit in range(4):
+        (alone / f"digit{digit}").rename(alone / str(digit))
+    assert evaluated(trained, alone) == {**reference, "classes_matched_by": "number"}
+    for digit in (0, 2):
+        shutil.rmtree(alone / str(digit))
+    part = evaluated(trained, alone)
+    assert (part["images"], part["classes"], part["classes_matched_by"]) == (11, 2, "number")
+
+
+def test_a_checkpoint_without_names_takes_those_of_train(trained: Path, few_digits: Path, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(trained / "plain", tmp_path / "plain"))
+    for path in old.glob("checkpoints/*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        assert manifest.pop("classes") == [f"digit{digit}" for digit in range(4)]
+        path.write_text(json.dumps(manifest))
+    assert evaluated(tmp_path, few_digits) == evaluated(trained, few_digits)
+    fewer = Path(shutil.copytree(few_digits, tmp_path / "fewer"))
     for split in ("train", "val"):
         shutil.rmtree(fewer / split / "digit3")
+    done = run(program(*words(old, fewer)), timeout_s=90)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"tells 4 classes apart, but {fewer} has 3; give the data that it was trained on\n")
+
+
+def test_mistakes(trained: Path, few_digits: Path, tmp_path: Path) -> None:
+    others = Path(shutil.copytree(few_digits / "val", tmp_path / "others"))
+    (others / "digit3").rename(others / "digit7")
     for command, message in {
-        tuple(words(trained / "plain", fewer)): "tells 4 classes apart, but",
+        tuple(words(trained / "plain", others)): "class 'digit7' is not among the 4 training classes",
         tuple(words(tmp_path / "none", few_digits)): "no such folder",
         tuple(words(trained / "plain", few_digits, "--threads", "0")): "--threads must be an integer of 1 or more",
     }.items():

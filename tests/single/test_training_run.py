@@ -199,6 +199,9 @@ def test_the_manifest_is_what_resume_reads():
     assert manifest["data_fingerprint"] == "print"
     assert manifest["framework"] == "torch"
     assert manifest["versions"] == {"torch": "2"}
+    assert manifest["classes"] is None
+    run.classes = ("ant", "bee")
+    assert run.manifest(0.25, "print", "torch", {})["classes"] == ["ant", "bee"]
     other = _run(10, 4, 3)
     other.resume(Checkpoint(4, {}, manifest))
     assert (other.iteration, other.resumed_from, other.epochs_done) == (4, 4, 1)
@@ -290,7 +293,7 @@ REMEDY = "use the same options, or start anew with another --out"
             {},
             "other",
             "checkpoint c is of other data: the names or classes of the training images differ; "
-            "give the same --data, or start anew with another --out",
+            "give the same --data and --train-list, or start anew with another --out",
         ),
     ],
 )

@@ -98,7 +98,14 @@ def test_validation_takes_the_training_labels(tmp_path):
         (
             ["train/a/1.jpg", "val/1.JPEG", "val/2.JPEG"],
             [],
-            "{0}/val: has 2 images but no class folders; sort them into one folder a class; " + LAYOUT,
+            "{0}/val: has 2 images but no class folders, and no file says what is in them; put one of "
+            "ILSVRC2012_devkit_t12.tar.gz, LOC_val_solution.csv, val_labels.txt, "
+            "imagenet_2012_validation_synset_labels.txt into {0}, or sort the images into one folder a class",
+        ),
+        (
+            ["train/1.JPEG", "val/a/1.JPEG"],
+            [],
+            "{0}/train: has 1 images but no class folders; sort them into one folder a class; " + LAYOUT,
         ),
         (
             ["train/a/1.jpg", "val/a/1.jpg"],
