@@ -145,10 +145,8 @@ class Reduction:
         if key not in self._agreed:
             mine = [type(optimizer).__name__, self._described(), len(variables)]
             mine += [[path(each), *describe(each), kind] for each, kind in zip(variables, kinds, strict=True)]
-            collectives.outside_of_graph(lambda: _agree(HorovodCommunicator(self.process_set), mine))
-            global _agreements
-            _agreements += 1
-            self._agreed[key] = f"{self.name}.{_agreements}"
+            number = collectives.outside_of_graph(lambda: _agree(HorovodCommunicator(self.process_set), mine))
+            self._agreed[key] = f"{self.name}.{number}"
         self._prefix = self._agreed[key]
 
     def _described(self) -> str:
@@ -174,10 +172,14 @@ def _raw(variable: Any) -> Any:
     return getattr(variable, "_value", variable)
 
 
-def _agree(communicator: HorovodCommunicator, mine: list[Any]) -> None:
+def _agree(communicator: HorovodCommunicator, mine: list[Any]) -> int:
+    """A number for the collectives' names, that the ranks have not used; those of other process sets differ."""
+    global _agreements
     digest = hashlib.sha256(json.dumps(_comparable(mine)).encode()).hexdigest()
-    if len(set(communicator.gather(digest))) == 1:
-        return
+    digests, numbers = zip(*communicator.gather((digest, _agreements)), strict=True)
+    if len(set(digests)) == 1:
+        _agreements = max(numbers) + 1
+        return _agreements
     of_ranks = communicator.gather(mine)
     rank = next(rank for rank, theirs in enumerate(of_ranks) if _comparable(theirs) != _comparable(of_ranks[0]))
     raise AgreedError(_difference(rank, of_ranks[rank], of_ranks[0]), spokesman=0)
