@@ -1,5 +1,6 @@
 """ILSVRC's images in the tar archives that they are published in: found once, then read from where they lie."""
 
+import contextlib
 import os
 import tarfile
 from collections.abc import Callable, Iterator
@@ -9,7 +10,9 @@ from typing import IO
 
 import numpy as np
 
-from hvd_imagenet.data.listing import IMAGE_ENDINGS, Listing
+from hvd_imagenet.data.class_folders import IMAGE_ENDINGS, few
+from hvd_imagenet.data.imagenet import flat_classes
+from hvd_imagenet.data.listing import Listing
 from hvd_imagenet.errors import UserError
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
@@ -94,6 +97,36 @@ def open_train_tar(archive: Path, progress: Callable[[int], object] = lambda arc
     return TarImages(archive, listing, starts, sizes)
 
 
+def open_val_tar(archive: Path, classes: tuple[str, ...]) -> TarImages:
+    """Finds the validation images; their classes come from a file beside the archive: see `imagenet.flat_classes`.
+
+    Args:
+        archive: ILSVRC2012_img_val.tar.
+        classes: of the training images.
+
+    Returns:
+        The images, in the order of a flat folder's listing.
+
+    Raises:
+        UserError: the archive is cut off, compressed, or another; no file says what is in the images.
+    """
+    with _opened(archive) as file:
+        members = sorted(_images(file))
+    if not members:
+        raise UserError(f"{archive}: has no images in it; wanted: ILSVRC2012_val_*.JPEG, as published")
+    paths, starts, sizes = (np.array(column) for column in zip(*members, strict=True))
+    of_images, truth = flat_classes(paths, archive)
+    label_of = {name: label for label, name in enumerate(classes)}
+    unknown = sorted(set(of_images) - set(classes))
+    if unknown:
+        raise UserError(
+            f"{truth}: class {few(unknown)} is not among the {len(classes)} training classes; "
+            "take the list made for these images"
+        )
+    listing = Listing(archive, classes, paths, np.array([label_of[each] for each in of_images]))
+    return TarImages(archive, listing, starts, sizes)
+
+
 def _members_of_train(archive: Path, progress: Callable[[int], object]) -> list[_Member]:
     """Path nXXXXXXXX/FILE, first byte and size of every image, sorted by class, then by file name."""
     found: list[tuple[str, list[_Member]]] = []
@@ -110,48 +143,20 @@ def _members_of_train(archive: Path, progress: Callable[[int], object]) -> list[
     return [image for _, images in sorted(found) for image in images]
 
 
-def members_of_val(archive: Path) -> list[_Member]:
-    """Finds the validation images.
-
-    Args:
-        archive: ILSVRC2012_img_val.tar.
-
-    Returns:
-        File name, first byte and size of every image, sorted by name.
-
-    Raises:
-        UserError: it is cut off, compressed, or has no images.
-    """
-    with _opened(archive) as file:
-        found = sorted(_images(file))
-    if not found:
-        raise UserError(f"{archive}: has no images in it; wanted: ILSVRC2012_val_*.JPEG, as published")
-    return found
-
-
-class _opened:
+@contextlib.contextmanager
+def _opened(archive: Path) -> Iterator[IO[bytes]]:
     """Opens an archive; what is wrong with it becomes one line."""
-
-    def __init__(self, archive: Path) -> None:
-        self._archive = archive
-
-    def __enter__(self) -> IO[bytes]:
-        try:
-            # Headers lie one image apart, so that reading ahead would read all of it.
-            self._file: IO[bytes] = self._archive.open("rb", buffering=tarfile.BLOCKSIZE)
-        except OSError as error:
-            raise UserError(f"{self._archive}: cannot be read ({error.strerror})") from error
-        return self._file
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._file.close()
-        if isinstance(error, (tarfile.TarError, EOFError)):
-            raise UserError(
-                f"{self._archive}: is cut off, or no uncompressed tar archive ({error}); fetch it again and compare "
-                "its checksum with the published one"
-            ) from error
-        if isinstance(error, OSError):
-            raise UserError(f"{self._archive}: cannot be read ({error.strerror})") from error
+    try:
+        # Headers lie one image apart, so that a buffer for reading ahead would be filled with what is not needed.
+        with archive.open("rb", buffering=tarfile.BLOCKSIZE) as file:
+            yield file
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(
+            f"{archive}: is cut off, or no uncompressed tar archive ({error}); fetch it again and compare its "
+            "checksum with the published one"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{archive}: cannot be read ({error.strerror})") from error
 
 
 def _inner_archives(file: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:

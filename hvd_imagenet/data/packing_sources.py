@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from hvd_imagenet.data.imagenet_tars import TRAIN_TAR, open_train_tar
+from hvd_imagenet.data.imagenet_tars import TRAIN_TAR, VAL_TAR, open_train_tar, open_val_tar
 from hvd_imagenet.data.listing import list_dataset, list_images
 from hvd_imagenet.data.packing import Source
 from hvd_imagenet.errors import UserError
@@ -35,7 +35,8 @@ def open_sources(source: Path, progress: Callable[[int], object] = lambda archiv
     """Finds out what is in a folder.
 
     Args:
-        source: what `train --data` takes, or a folder with ILSVRC2012_img_train.tar.
+        source: what `train --data` takes, or a folder with ILSVRC2012_img_train.tar and the validation images, as a
+            folder val or as ILSVRC2012_img_val.tar with a file that says what is in them.
         progress: called with 1 after every archive of the train tar.
 
     Returns:
@@ -48,4 +49,8 @@ def open_sources(source: Path, progress: Callable[[int], object] = lambda archiv
         train, val = list_dataset(source)
         return {"train": cast(Source, train), "val": cast(Source, val)}
     from_tar = open_train_tar(source / TRAIN_TAR, progress)
+    if (source / VAL_TAR).is_file():
+        return {"train": from_tar, "val": open_val_tar(source / VAL_TAR, from_tar.classes)}
+    if not (source / "val").is_dir():
+        raise UserError(f"{source}: has {TRAIN_TAR}, but neither {VAL_TAR} nor a folder 'val'; put one of them there")
     return {"train": from_tar, "val": list_images(source / "val", from_tar.classes)}
