@@ -22,7 +22,7 @@ help:  ## list the targets
 
 setup: $(INSTALLED)  ## make the environment .venv, with Open MPI, the frameworks and Horovod
 
-$(INSTALLED): setup.cfg constraints.txt $(wildcard hvd_imagenet/horovod_build/*.py)
+$(INSTALLED): setup.cfg setup.py constraints.txt $(wildcard csrc/*) $(wildcard hvd_imagenet/horovod_build/*.py)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 2; }
 	@echo "setup: installing packages ($(FRAMEWORKS)) into $(VENV); a minute or two"

@@ -190,6 +190,7 @@ class Reader:
     def _decode(self, epochs: np.ndarray, images: np.ndarray, pixels: np.ndarray) -> "list[tuple[int, UserError]]":
         """Decodes a few images into `pixels`, a view of the batch; returns which of them failed, if any may."""
         crop = self._crop
+        full_quality = isinstance(crop, CentreCrop)
         flips = np.zeros(len(images), dtype=bool)
         if isinstance(crop, Augmentation):
             draws = crop_draws(self._seed, epochs, images)
@@ -203,7 +204,7 @@ class Reader:
                 choose_box = partial(validation_box, resize_px=crop.resize_px, size_px=self._size_px)
             try:
                 data, name = self._images.read(image), self._images.name(image)
-                pixels[index] = decode_crop(data, name, choose_box, self._size_px, bool(flips[index]))
+                decode_crop(data, name, choose_box, self._size_px, bool(flips[index]), full_quality, pixels[index])
             except UserError as error:
                 errors.append((index, error))
                 if self._substitution is None:

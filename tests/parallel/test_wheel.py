@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ranks import ROOT, run
 
-NEEDED = ("hvd_imagenet", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE")
+NEEDED = ("hvd_imagenet", "csrc", "setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE")
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.mkdir()
     for name in NEEDED:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         else:
             shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
@@ -35,6 +35,7 @@ def test_wheel_holds_every_module_and_the_licences(wheel: Path) -> None:
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "hvd_imagenet").rglob("*.py")}
     assert modules <= set(names)
     assert "hvd_imagenet/py.typed" in names
+    assert [name for name in names if name.startswith("hvd_imagenet/data/_jpeg_planes.")]
     assert {Path(name).name for name in names if "dist-info" in name} >= {"LICENSE", "NOTICE", "METADATA"}
 
 

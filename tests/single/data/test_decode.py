@@ -1,4 +1,6 @@
 import io
+import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,14 @@ def decode_crop(path, *arguments, **options):
     return decode.decode_crop(Path(path).read_bytes(), str(path), *arguments, **options)
 
 
+@pytest.fixture(params=["partial", "pillow"])
+def way(request, monkeypatch):
+    """Both decoders of training crops."""
+    if request.param == "pillow":
+        monkeypatch.setattr(decode, "partial_decoder", lambda: "not here")
+    return request.param
+
+
 def whole(width, height):
     return (0, 0, width, height)
 
@@ -24,13 +34,15 @@ def _pattern(width=60, height=40, channels=3):
     return (127 + 60 * np.sin(x / 5 + c) + 60 * np.cos(y / 4 - c)).astype(np.uint8)
 
 
-def _resized(pixels, box, size_px):
+def _resized(pixels, box, size_px, around):
     """Bilinear resize of a box with a triangle filter as wide as the reduction, in plain numpy."""
 
     def weights(length, start, extent):
         scale = extent / size_px
         centres = start + (np.arange(size_px) + 0.5) * scale
         table = np.clip(1 - np.abs(np.arange(length) + 0.5 - centres[:, np.newaxis]) / max(scale, 1), 0, None)
+        if not around:
+            table[:, : math.floor(start)] = table[:, math.ceil(start + extent) :] = 0
         return table / table.sum(axis=1, keepdims=True)
 
     x, y, width, height = box
@@ -39,13 +51,14 @@ def _resized(pixels, box, size_px):
 
 
 @pytest.mark.parametrize("box", [(0, 0, 60, 40), (7, 3, 31, 30), (10.5, 2.25, 8.5, 9.75), (59, 39, 1, 1)])
-def test_resize_of_a_box_is_the_triangle_filter(tmp_path, box):
+@pytest.mark.parametrize("full_quality", [False, True])
+def test_resize_of_a_box_is_the_triangle_filter(tmp_path, box, full_quality):
     pixels = _pattern()
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    shown = decode_crop(str(tmp_path / "a.png"), lambda width, height: box, 12)
+    shown = decode_crop(str(tmp_path / "a.png"), lambda width, height: box, 12, full_quality=full_quality)
     assert shown.dtype == np.uint8
     assert shown.shape == (12, 12, 3)
-    assert np.abs(shown - _resized(pixels, box, 12)).max() < 1.5  # two roundings to whole levels
+    assert np.abs(shown - _resized(pixels, box, 12, around=full_quality)).max() < 1.5  # two roundings to whole levels
 
 
 def test_box_is_chosen_from_the_images_size(tmp_path):
@@ -102,7 +115,7 @@ def test_png_modes_become_rgb(tmp_path, mode, rgb):
     ("mode", "fill", "rgb"),
     [("L", 77, (77, 77, 77)), ("RGB", (90, 100, 110), (90, 100, 110)), ("CMYK", (0, 255, 255, 0), (255, 0, 0))],
 )
-def test_jpeg_modes_become_rgb(tmp_path, mode, fill, rgb):
+def test_jpeg_modes_become_rgb(tmp_path, way, mode, fill, rgb):
     Image.new(mode, (64, 64), fill).save(tmp_path / "a.jpg", quality=95)
     for size_px in (3, 64):  # 3 takes the reduced decoding
         shown = decode_crop(str(tmp_path / "a.jpg"), whole, size_px)
@@ -111,12 +124,12 @@ def test_jpeg_modes_become_rgb(tmp_path, mode, fill, rgb):
 
 @pytest.mark.parametrize("size", [(1, 50), (50, 1), (1, 1), (2, 300)])
 @pytest.mark.parametrize("ending", ["JPEG", "PNG"])
-def test_thin_images(tmp_path, size, ending):
+def test_thin_images(tmp_path, way, size, ending):
     Image.new("RGB", size, (200, 100, 50)).save(tmp_path / "a", ending)
     assert np.abs(decode_crop(str(tmp_path / "a"), whole, 8).astype(int) - (200, 100, 50)).max() <= 2
 
 
-def test_exif_orientation_is_ignored(tmp_path):
+def test_exif_orientation_is_ignored(tmp_path, way):
     image = Image.fromarray(_pattern(48, 48))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -131,18 +144,21 @@ def test_broken_exif_is_read_in_silence(tmp_path):
     # A block that says it has 255 entries and ends within the first.
     Image.fromarray(_pattern()).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\xff\x01\x1a\0\x05\0\0\0\x01")
     with pytest.warns(UserWarning, match="Corrupt EXIF data"):  # pytest undoes the filter that is under test
-        decode_crop(str(tmp_path / "a.jpg"), whole, 8)
+        decode_crop(str(tmp_path / "a.jpg"), whole, 8, full_quality=True)
     program = (
         "import sys; from hvd_imagenet.data.decode import decode_crop\n"
         "print(decode_crop(open(sys.argv[1], 'rb').read(), sys.argv[1], lambda *size: (0, 0, *size), 8).shape)"
     )
-    told = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.jpg")], capture_output=True, text=True)
-    assert (told.stdout, told.stderr) == ("(8, 8, 3)\n", "")
+    for choice in ("", "pillow"):
+        environment = {**os.environ, "HVD_IMAGENET_DECODER": choice}
+        command = [sys.executable, "-c", program, str(tmp_path / "a.jpg")]
+        told = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert (told.stdout, told.stderr) == ("(8, 8, 3)\n", "")
 
 
 @pytest.mark.parametrize("size", [(1021, 767), (1024, 768)])
 @pytest.mark.parametrize("box", [(0, 0, None, None), (301, 203, 450, 400), (1, 2, 260, 301), (100, 60, 920, 700)])
-def test_reduced_decoding_keeps_the_boxes_place(tmp_path, monkeypatch, size, box):
+def test_reduced_decoding_keeps_the_boxes_place(tmp_path, monkeypatch, way, size, box):
     y, x = np.mgrid[: size[1], : size[0]]
     # The steepest slope is 100 x 2 pi / 96 = 6.5 levels a pixel, so a shift by half a pixel would show.
     wave = 127 + 50 * np.sin(2 * np.pi * x / 96) + 50 * np.sin(2 * np.pi * y / 96)
@@ -150,20 +166,31 @@ def test_reduced_decoding_keeps_the_boxes_place(tmp_path, monkeypatch, size, box
     box = (box[0], box[1], box[2] or size[0], box[3] or size[1])
     path = str(tmp_path / "a.jpg")
     reduced = decode_crop(path, lambda *_: box, 64)
-    drafts = []
-    monkeypatch.setattr("hvd_imagenet.data.decode._draft", lambda *_: drafts.append(1) or 1)
+    for module in ("decode", "jpeg"):
+        monkeypatch.setattr(f"hvd_imagenet.data.{module}.reduction", lambda *_: 1)
     full = decode_crop(path, lambda *_: box, 64)
-    assert drafts
     assert (reduced != full).any()
-    assert np.abs(reduced.astype(int) - full).max() <= 4
+    assert np.abs(reduced.astype(int) - full).max() <= 5
     assert abs((reduced.astype(int) - full).mean()) < 0.5
 
 
-def test_small_crops_are_not_decoded_reduced(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("box", "full_quality"), [((0, 0, 100, 63), False), ((0, 0, 100, 100), True)])
+def test_small_crops_and_validation_images_are_not_decoded_reduced(tmp_path, monkeypatch, box, full_quality):
     Image.fromarray(_pattern(100, 100)).save(tmp_path / "a.jpg")
+    monkeypatch.setattr(decode, "partial_decoder", lambda: "not here")
     monkeypatch.setattr(Image.Image, "draft", None)
     monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.draft", None)
-    assert decode_crop(str(tmp_path / "a.jpg"), lambda *_: (0, 0, 100, 63), 32).shape == (32, 32, 3)
+    assert decode_crop(str(tmp_path / "a.jpg"), lambda *_: box, 32, full_quality=full_quality).shape == (32, 32, 3)
+
+
+def test_validation_images_are_pillows(tmp_path):
+    """Decoded in full, whatever the reduction: Pillow's resize of the box, bit by bit."""
+    image = Image.fromarray(_pattern(1021, 767))
+    image.save(tmp_path / "a.jpg")
+    box = (100.5, 60.25, 600.5, 560.25)
+    shown = decode_crop(tmp_path / "a.jpg", lambda *_: (100.5, 60.25, 500, 500), 64, full_quality=True)
+    with Image.open(tmp_path / "a.jpg") as file:
+        assert (shown == np.asarray(file.resize((64, 64), Image.Resampling.BILINEAR, box=box))).all()
 
 
 def _jpeg_bytes():
@@ -188,7 +215,7 @@ def _png_bytes():
         (_png_bytes()[:2000], "image file is truncated"),
     ],
 )
-def test_unreadable_file_is_named(tmp_path, content, reason):
+def test_unreadable_file_is_named(tmp_path, way, content, reason):
     path = tmp_path / "a.JPEG"
     path.write_bytes(content)
     with pytest.raises(UserError) as error:

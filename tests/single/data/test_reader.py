@@ -96,7 +96,11 @@ def test_validation_images_are_the_centre_whatever_seed_and_epoch(listing):
     [(pixels, _)] = _read(Reader(listing, CentreCrop(20), 16, seed=1), requests)
     [(other, _)] = _read(Reader(listing, CentreCrop(20), 16, seed=2, threads=2), _requests(range(IMAGES), epoch=9))
     assert (pixels == other).all()
-    wanted = decode_crop(listing.read(3), "", lambda width, height: validation_box(width, height, 20, 16), 16)
+
+    def box(width, height):
+        return validation_box(width, height, 20, 16)
+
+    wanted = decode_crop(listing.read(3), "", box, 16, full_quality=True)
     assert (pixels[3] == wanted).all()
 
 
