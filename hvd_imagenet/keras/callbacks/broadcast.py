@@ -1,13 +1,15 @@
 """The same weights and the same state of the optimizer on all ranks before the first step."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
 
 from hvd_imagenet.communicator import together
-from hvd_imagenet.errors import UserError
+from hvd_imagenet.errors import AgreedError, UserError
 from hvd_imagenet.keras.communication import HorovodCommunicator, broadcast_variables
+from hvd_imagenet.keras.compiling import tell
+from hvd_imagenet.keras.hook import find_hook
 
 
 class BroadcastVariables(keras.callbacks.Callback):
@@ -16,7 +18,10 @@ class BroadcastVariables(keras.callbacks.Callback):
     The states of seed generators (dropout, augmentation) are left alone: ranks that draw alike would learn less.
     TensorFlow builds a model that does not know its input (Sequential without Input, subclassed ones) only in the
     first step; such a model is built here from the shapes of the data, just before that step. Callbacks whose
-    on_train_begin loads weights on one rank belong before this one in the list.
+    on_train_begin loads weights on one rank belong before this one in the list. Of a model with several optimizers, as
+    a GAN has, only model.optimizer is known here: add hvd.broadcast_variables(optimizer.variables, 0) for the others.
+
+    Every rank makes sure here that all have the same number of steps, and that model.optimizer is distributed.
 
     Args:
         root_rank: whose variables are taken.
@@ -24,7 +29,8 @@ class BroadcastVariables(keras.callbacks.Callback):
 
     Raises:
         ValueError: an argument is wrong.
-        AgreedError: in training, on all ranks, if the ranks' models differ or one cannot be built from the data.
+        AgreedError: in training, on all ranks, if the ranks' models or numbers of steps differ, one model cannot be
+            built from the data, or an optimizer's gradients would not be reduced.
 
     Example:
         >>> callback = BroadcastVariables(root_rank=0)
@@ -67,10 +73,14 @@ class BroadcastVariables(keras.callbacks.Callback):
             return
         # On other backends fit has built what it can; a layer that is never called stays unbuilt.
         built = keras.backend.backend() != "tensorflow" or all(layer.built for layer in self.model._flatten_layers())
-        self._waits = not all(self._communicator.gather(built))
+        mine = built, (self.params or {}).get("steps"), _undistributed(self.model)
+        all_built, steps, undistributed = zip(*self._communicator.gather(mine), strict=True)
+        _check(steps, undistributed)
+        self._waits = not all(all_built)
         if self._waits:
             # A schedule looks at them before the first step.
-            early = [each for each in self.model.optimizer.variables if each.name in ("iteration", "learning_rate")]
+            variables = [] if self.model.optimizer is None else self.model.optimizer.variables
+            early = [each for each in variables if each.name in ("iteration", "learning_rate")]
             broadcast_variables(early, self.root_rank)
         else:
             self._broadcast()
@@ -92,13 +102,47 @@ class BroadcastVariables(keras.callbacks.Callback):
 
     def _broadcast(self) -> None:
         optimizer = self.model.optimizer
-        if not optimizer.built:
-            optimizer.build(self.model.trainable_variables)
-        variables = [*self.model.weights, *optimizer.variables]  # `weights` are without the seeds of `variables`
+        variables = [*self.model.weights]  # without the seeds of `variables`
+        if optimizer is not None:
+            if not optimizer.built:
+                optimizer.build(self.model.trainable_variables)
+            variables += optimizer.variables
         broadcast_variables([each for each in variables if not self._is_local(each)], self.root_rank)
 
     def _is_local(self, variable: Any) -> bool:
         return any(local is variable or local is variable.value for local in self._local)
+
+
+def _undistributed(model: Any) -> str | None:
+    """The class of an optimizer whose gradients nobody reduces; None where a step of the user's own may do it."""
+    hook = None if model.optimizer is None else find_hook(model.optimizer)
+    if hook is not None and hook.reduction is not None:
+        return None
+    if type(model).train_step is keras.Model.train_step and "train_step" not in vars(model):
+        return type(model.optimizer).__name__
+    tell(
+        f"{type(model).__name__}.train_step is its own, and model.optimizer is not distributed: gradients are reduced "
+        "by hvd.DistributedOptimizer alone, and other optimizers are broadcast by hvd.broadcast_variables"
+    )
+    return None
+
+
+def _check(steps: Sequence[int | None], undistributed: Sequence[str | None]) -> None:
+    for rank, kind in enumerate(undistributed):
+        if kind is not None:
+            raise AgreedError(
+                f"the optimizer {kind} on rank {rank} is not distributed, its gradients would not be reduced: compile "
+                "with hvd.DistributedOptimizer(optimizer), and load a saved model with hvd.load_model",
+                spokesman=rank,
+            )
+    known = [(rank, number) for rank, number in enumerate(steps) if number is not None]
+    for rank, number in known:
+        if number != known[0][1]:
+            raise AgreedError(
+                f"rank {rank} has {number} steps an epoch, rank {known[0][0]} has {known[0][1]}: give all ranks "
+                "the same number of batches, e.g. with fit(steps_per_epoch=…)",
+                spokesman=rank,
+            )
 
 
 def _build(model: Any, data: Any) -> None:

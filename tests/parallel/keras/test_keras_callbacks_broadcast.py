@@ -165,6 +165,9 @@ def check_errors() -> None:
     model = sequential(keras.Input((2,)), *[keras.layers.Dense(2 + hvd.rank())])
     with pytest.raises(AgreedError, match=r"dense.* is float32\[2, 3\] on rank 1, and .* is float32\[2, 2\] on rank 0"):
         fit(model, BroadcastVariables())
+    rows = np.repeat(X[0], 2 + hvd.rank(), axis=0), np.repeat(Y[0], 2 + hvd.rank(), axis=0)
+    with pytest.raises(AgreedError, match=r"^rank 1 has 6 steps an epoch, rank 0 has 4: give all ranks the same"):
+        sequential(keras.Input((2,))).fit(*rows, batch_size=1, verbose=0, callbacks=[BroadcastVariables()])
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf
@@ -181,7 +184,38 @@ def check_errors() -> None:
         sequential().fit(shapeless, verbose=0, callbacks=[BroadcastVariables()])
 
 
+def check_an_optimizer_that_is_not_distributed() -> None:
+    """Forgotten, made from a configuration, or loaded by Keras; a step of the user's own may have other optimizers."""
+    import keras
+
+    import hvd_imagenet.keras as hvd
+    from hvd_imagenet.errors import AgreedError
+    from hvd_imagenet.keras.callbacks import BroadcastVariables
+
+    class OwnStep(keras.Model):
+        def train_step(self, *data: Any) -> Any:
+            return super().train_step(*data)
+
+    inputs = keras.Input((2,))
+    for on_both in (True, False):
+        model = sequential(inputs)
+        if on_both or hvd.rank() == 1:
+            model.compile(type(model.optimizer).from_config(model.optimizer.get_config()), "mse")
+        rank = 0 if on_both else 1
+        with pytest.raises(AgreedError, match=f"^the optimizer SGD on rank {rank} is not distributed") as caught:
+            fit(model, BroadcastVariables())
+        assert caught.value.spokesman == rank
+    model = OwnStep(inputs, dense()(inputs))
+    for optimizer in (keras.optimizers.SGD(0.0), None):
+        model.compile(optimizer, "mse")
+        callback = BroadcastVariables()
+        callback.set_model(model)
+        callback.on_train_begin()
+        assert of_ranks(model.weights[0].numpy().tolist())[1] == [[1.0], [1.0]]
+
+
 def check_broadcast() -> None:
+    check_an_optimizer_that_is_not_distributed()
     check_models_of_every_kind()
     check_every_fit()
     check_local_variables()
@@ -190,4 +224,5 @@ def check_broadcast() -> None:
 
 @pytest.mark.parametrize("backend", ["tensorflow", "torch"])
 def test_broadcast(backend: str) -> None:
-    run_ranks(2, check_broadcast, timeout_s=240, KERAS_BACKEND=backend)
+    output = run_ranks(2, check_broadcast, timeout_s=240, KERAS_BACKEND=backend)
+    assert output.count("OwnStep.train_step is its own, and model.optimizer is not distributed") == 1
