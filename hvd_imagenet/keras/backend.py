@@ -28,6 +28,7 @@ def _horovod_for(backend: str) -> ModuleType:
 
 BACKEND: str = keras.backend.backend()
 horovod: Any = _horovod_for(BACKEND)
+HorovodInternalError: type[Exception] = import_module("horovod.common.exceptions").HorovodInternalError
 collectives: Any = import_module(f"hvd_imagenet.keras.collectives_{BACKEND}")
 
 
