@@ -1,17 +1,18 @@
 """Horovod as Keras' communicator: values, objects and variables; and how a rank leaves a job that has failed."""
 
+import re
 import sys
+from collections import Counter
 from types import TracebackType
 from typing import Any
 
 import cloudpickle
 import keras
 import numpy as np
-from horovod.common.exceptions import HorovodInternalError
 
 from hvd_imagenet import job
 from hvd_imagenet.errors import AgreedError
-from hvd_imagenet.keras.backend import BACKEND, collectives, horovod
+from hvd_imagenet.keras.backend import BACKEND, HorovodInternalError, collectives, horovod
 
 BROADCAST_BYTES = 2**26
 
@@ -108,8 +109,10 @@ def _agree_on_variables(communicator: HorovodCommunicator, mine: list[tuple[Any,
     of_ranks = communicator.gather(mine)
     for rank, theirs in enumerate(of_ranks):
         if len(theirs) != len(of_ranks[0]):
+            more, fewer = (rank, 0) if len(theirs) > len(of_ranks[0]) else (0, rank)
             raise AgreedError(
-                f"broadcast: rank {rank} has {len(theirs)} variables, rank 0 has {len(of_ranks[0])}; "
+                f"broadcast: rank {rank} has {len(theirs)} variables, rank 0 has {len(of_ranks[0])}: "
+                f"{_first_beyond(of_ranks[more], of_ranks[fewer])} of rank {more} is missing on rank {fewer}; "
                 "every rank must build the same model and optimizer",
                 spokesman=0,
             )
@@ -120,6 +123,27 @@ def _agree_on_variables(communicator: HorovodCommunicator, mine: list[tuple[Any,
                     f"{other[2]}{list(other[1])} on rank 0; every rank must build the same model",
                     spokesman=0,
                 )
+
+
+def _first_beyond(longer: list[tuple[Any, ...]], shorter: list[tuple[Any, ...]]) -> str:
+    """The name of the first variable that the other list lacks; numbers that Keras appends to names do not count."""
+    left = Counter((without_numbers(name), shape) for name, shape, _ in shorter)
+    for name, shape, _ in longer:
+        key = without_numbers(name), shape
+        if not left[key]:
+            return f"{name} {list(shape)}"
+        left[key] -= 1
+    raise AssertionError("no variable is missing")
+
+
+def without_numbers(name: str) -> str:
+    """A variable's name without the numbers that Keras appends: they count what a rank has made before.
+
+    Example:
+        >>> without_numbers("dense_12/kernel")
+        'dense/kernel'
+    """
+    return re.sub(r"_\d+\b", "", name)
 
 
 def init(*arguments: Any, **options: Any) -> None:

@@ -5,13 +5,13 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
 from hvd_imagenet.errors import AgreedError
 from hvd_imagenet.keras.backend import BACKEND, collectives, horovod
-from hvd_imagenet.keras.communication import HorovodCommunicator, describe, path
+from hvd_imagenet.keras.communication import HorovodCommunicator, describe, path, without_numbers
 from hvd_imagenet.keras.gradient_groups import GROUP_BYTES, by_number, by_size, one_dtype_each
 
 _agreements = 0
@@ -46,8 +46,13 @@ class Reduction:
     """Variables whose gradients stay each rank's own."""
     model: Any = None
     """A weak reference to the model that was compiled with the optimizer."""
+    exists: ClassVar[bool] = False
+    """Whether this process has made one over several processes: no step may be compiled by XLA then."""
     _agreed: dict[Any, str] = field(default_factory=dict)
     _prefix: str = "hvd_imagenet"
+
+    def __post_init__(self) -> None:
+        Reduction.exists = Reduction.exists or self.process_set.size() > 1
 
     def __call__(self, gradients: list[Any], variables: list[Any]) -> list[Any]:
         """The gradients of all ranks as one.
@@ -72,7 +77,8 @@ class Reduction:
         return reduced
 
     def _dense_if_wanted(self, gradient: Any) -> Any:
-        if gradient is None or (collectives.is_sparse(gradient) and not self.sparse_as_dense):
+        as_dense = self.sparse_as_dense or self.op == horovod.Adasum  # rows one after the other only add up
+        if gradient is None or (collectives.is_sparse(gradient) and not as_dense):
             return gradient
         return collectives.dense(gradient)
 
@@ -130,6 +136,11 @@ class Reduction:
     def agree(self, optimizer: Any, gradients: list[Any], variables: list[Any]) -> None:
         """Makes sure that all ranks are about to reduce the same gradients; asks them once for each set of these.
 
+        In a graph every rank traces for itself and asks then. In an eager loop, a set that is new on one rank alone
+        (another layer frozen, a gradient that is None from now on) leaves it asking while the others reduce: such a
+        job stalls, and Horovod's stall warning after 60 s names the tensors. Asking at every step would find it, at
+        the price of one collective more.
+
         Args:
             optimizer: its class is compared too.
             gradients: this rank's.
@@ -186,8 +197,7 @@ def _agree(communicator: HorovodCommunicator, mine: list[Any]) -> int:
 
 
 def _comparable(mine: list[Any]) -> list[Any]:
-    """Without the numbers that Keras appends to names: they count what a rank has made before."""
-    return mine[:3] + [[re.sub(r"_\d+\b", "", each[0]), list(each[1]), *each[2:]] for each in mine[3:]]
+    return mine[:3] + [[without_numbers(each[0]), list(each[1]), *each[2:]] for each in mine[3:]]
 
 
 def _difference(rank: int, theirs: list[Any], of_root: list[Any]) -> str:

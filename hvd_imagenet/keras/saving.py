@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from hvd_imagenet.keras.backend import horovod
 from hvd_imagenet.keras.communication import path
+from hvd_imagenet.keras.compiling import adapt_keras, after_compile, tell
 from hvd_imagenet.keras.hook import Hook, innermost
 
 ASSET = "hvd_imagenet.json"
@@ -64,8 +66,9 @@ def load_model(
     backward_passes_per_step (it becomes the mean). Those two are written beside the model and are restored here.
 
     Args:
-        filepath: of a `.keras` file, readable on every rank; of an `.h5` one Keras 3 itself restores the weights, but
-            no optimizer to go on with: compile the model anew.
+        filepath: of a `.keras` or `.h5` file; with the broadcast callback, rank 0 alone may load one, and the others
+            make a model that is compiled alike. Of an `.h5` one Keras 3 itself restores the weights, but
+            no optimizer to go on with; here it gets its variables and their values.
         custom_optimizers: list of optimizer classes that Keras does not know.
         custom_objects: names and classes or functions that Keras does not know.
         compression: hvd.Compression.none or .fp16.
@@ -77,7 +80,6 @@ def load_model(
     Raises:
         ValueError: legacy_opts, or what Keras raises.
     """
-    from hvd_imagenet.keras.compiling import adapt_keras, after_compile
     from hvd_imagenet.keras.optimizer import DistributedOptimizer
 
     if legacy_opts:
@@ -87,6 +89,7 @@ def load_model(
     model = keras.models.load_model(filepath, custom_objects={**known, **(custom_objects or {})})
     if getattr(model, "optimizer", None) is None:
         return model
+    _restore_from_h5(model, filepath)
     DistributedOptimizer(model.optimizer, compression=compression)
     _restore(model, _read_asset(filepath))
     after_compile(model)
@@ -99,6 +102,27 @@ def _read_asset(filepath: Any) -> dict[str, Any] | None:
     with zipfile.ZipFile(filepath) as archive:
         names = [name for name in archive.namelist() if re.fullmatch(rf"assets/optimizer/(.*/)?{ASSET}", name)]
         return json.loads(archive.read(names[0])) if names else None
+
+
+def _restore_from_h5(model: Any, filepath: Any) -> None:
+    """Makes the optimizer anew with its state: Keras builds it before the model has variables, and so for none."""
+    import h5py
+
+    if not isinstance(filepath, (str, Path)) or not h5py.is_hdf5(filepath):
+        return
+    from keras.src.legacy.saving.legacy_h5_format import load_optimizer_weights_from_hdf5_group
+
+    model.optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+    model.optimizer.build(model.trainable_variables)
+    with h5py.File(filepath) as file:
+        saved = load_optimizer_weights_from_hdf5_group(file) if "optimizer_weights" in file else []
+        values = [np.asarray(value) for value in saved]
+    variables = model.optimizer.variables
+    if [tuple(each.shape) for each in variables] == [tuple(value.shape) for value in values]:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+    elif values:
+        tell(f"{filepath} holds an optimizer's state of another version of Keras: it begins anew")
 
 
 def _restore(model: Any, left_out: dict[str, Any] | None) -> None:

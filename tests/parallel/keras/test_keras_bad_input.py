@@ -167,8 +167,11 @@ def ranks_that_differ() -> None:
             lambda: hvd.broadcast_variables([keras.Variable(np.ones(1 + rank), name="w")], root_rank=0),
         ),
         (
-            "broadcast: rank 1 has 2 variables, rank 0 has 1",
-            lambda: hvd.broadcast_variables([keras.Variable(1.0)] * (1 + rank), root_rank=0),
+            r"broadcast: rank 1 has 3 variables, rank 0 has 2: w \[1\] of rank 1 is missing on rank 0; every rank must",
+            lambda: hvd.broadcast_variables(
+                [keras.Variable(1.0, name=f"v_{rank}"), *[keras.Variable([1.0], name="w")] * rank, keras.Variable(2.0)],
+                root_rank=0,
+            ),
         ),
     ]
     for message, action in different:
