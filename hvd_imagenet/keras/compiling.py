@@ -6,29 +6,68 @@ from typing import Any
 
 import keras
 
+from hvd_imagenet.errors import UserError
 from hvd_imagenet.keras.backend import BACKEND, horovod
 from hvd_imagenet.keras.hook import find_hook
+from hvd_imagenet.keras.reduction import Reduction
 
 compiled_models: "list[weakref.ref[Any]]" = []
 """The models that were compiled since adapt_keras(), in that order."""
 _told: set[str] = set()
+_PRIVATE = {
+    "Model": ("_flatten_layers", "compile", "make_train_function", "train_step"),
+    "optimizers.LossScaleOptimizer": ("check_finite",),
+    "optimizers.Optimizer": ("_backend_apply_gradients", "_clip_gradients", "_var_key", "apply"),
+}
+"""What is taken of Keras beyond its documentation."""
 
 
 @functools.cache
 def adapt_keras() -> None:
     """Adapts compile() and LossScaleOptimizer, and makes `optimizer.lr` an error; does nothing when called again.
 
+    Raises:
+        UserError: this version of Keras lacks what is adapted.
+
     Example:
         >>> adapt_keras()
     """
+    check_keras(keras)
     _adapt_compile()
+    _adapt_make_train_function()
+    _adapt_optimizer()
     _adapt_loss_scale_optimizer()
     keras.optimizers.Optimizer.lr = property(_lr, _set_lr)
 
 
+def check_keras(module: Any) -> None:
+    """Makes sure that Keras has the methods, private ones too, on which this package relies.
+
+    Args:
+        module: keras.
+
+    Raises:
+        UserError: one is missing.
+
+    Example:
+        >>> check_keras(keras)
+    """
+    for kind, names in _PRIVATE.items():
+        for name in names:
+            if not hasattr(functools.reduce(getattr, kind.split("."), module), name):
+                raise UserError(
+                    f"Keras {module.__version__} has no {kind}.{name}, which hvd_imagenet.keras needs; "
+                    "install the version that it was tested with: pip install keras==3.15.1"
+                )
+
+
+def _owner(kind: type, name: str) -> Any:
+    """The class that has a method: Keras takes a model with another compile() for one that is not loaded compiled."""
+    return next(each for each in kind.__mro__ if name in vars(each))
+
+
 def _adapt_compile() -> None:
-    # In the class that has it: Keras takes a model whose compile() is another for one that cannot be loaded compiled.
-    owner = next(each for each in keras.Model.__mro__ if "compile" in vars(each))
+    owner = _owner(keras.Model, "compile")
     original = owner.compile
 
     @functools.wraps(original)
@@ -40,6 +79,40 @@ def _adapt_compile() -> None:
         after_compile(self)
 
     owner.compile = compile
+
+
+def _adapt_make_train_function() -> None:
+    owner = _owner(keras.Model, "make_train_function")
+    original = owner.make_train_function
+
+    @functools.wraps(original)
+    def make_train_function(self: Any, *arguments: Any, **options: Any) -> Any:
+        if Reduction.exists:  # maybe in optimizers that a train_step of the user's has for itself
+            _turn_off_xla(self)
+        return original(self, *arguments, **options)
+
+    owner.make_train_function = make_train_function
+
+
+def _adapt_optimizer() -> None:
+    owner = _owner(keras.optimizers.Optimizer, "__init__")
+    original = owner.__init__
+
+    @functools.wraps(original)
+    def init(self: Any, *arguments: Any, **options: Any) -> None:
+        if "lr" in options:
+            kind, rate = type(self).__name__, options["lr"]
+            raise ValueError(f"{kind}(lr={rate!r}) is of older Keras: write {kind}(learning_rate={rate!r})")
+        original(self, *arguments, **options)
+
+    owner.__init__ = init
+
+
+def _turn_off_xla(model: Any) -> None:
+    if model.jit_compile:
+        model.jit_compile = False
+        compiler = "XLA" if BACKEND == "tensorflow" else "torch.compile"
+        tell(f"jit_compile is turned off: {compiler} cannot compile Horovod's collectives")
 
 
 def after_compile(model: Any) -> None:
@@ -62,10 +135,7 @@ def after_compile(model: Any) -> None:
         hook.move_to(model.optimizer)
     if hook.reduction is not None:
         hook.reduction.model = weakref.ref(model)
-        if model.jit_compile:
-            model.jit_compile = False
-            compiler = "XLA" if BACKEND == "tensorflow" else "torch.compile"
-            tell(f"jit_compile is turned off: {compiler} cannot compile Horovod's collectives")
+        _turn_off_xla(model)
 
 
 def tell(line: str) -> None:

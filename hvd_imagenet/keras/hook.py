@@ -99,6 +99,7 @@ class Hook:
             return original(gradients, trainable_variables)
         check_backend()
         variables = _build(optimizer, trainable_variables)
+        trainable_variables = None if trainable_variables is None else variables  # it may have been an iterator
         if self._plan is not None:
             self._plan.advance()
         if self.reduction is not None:
@@ -128,11 +129,12 @@ def _build(optimizer: Any, trainable_variables: Any) -> list[Any]:
     """The variables of the gradients; an optimizer without its own gets them, as apply would do it."""
     if trainable_variables is None:
         return list(optimizer._trainable_variables)
+    variables = list(trainable_variables)
     if not optimizer.built:
         with keras.name_scope(optimizer.name, caller=optimizer):
-            optimizer.build(list(trainable_variables))
+            optimizer.build(variables)
         optimizer.built = True
-    return list(trainable_variables)
+    return variables
 
 
 def _replace(instance: Any, name: str, replacement: Callable[..., Any]) -> None:

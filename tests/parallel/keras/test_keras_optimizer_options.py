@@ -73,6 +73,21 @@ def operations() -> None:
     for batch in range(cases.STEPS):
         weights = [w - RATE * adasum(*pair) for w, *pair in zip(weights, *of_ranks(batch, weights, 2), strict=True)]
     cases.compare("Adasum", cases.weights_of(trained("Adasum", op=hvd.Adasum)), weights, cases.tight())
+    adasum_of_rows()
+
+
+def adasum_of_rows() -> None:
+    """Equal gradients of an Embedding: Adasum is their mean, and their rows one after the other are the sum."""
+    import keras
+    import tensorflow as tf
+
+    import hvd_imagenet.keras as hvd
+
+    rows = keras.Variable(np.zeros((4, 1)))
+    slices = tf.IndexedSlices(tf.ones((1, 1), tf.float64), tf.constant([1]), tf.constant([4, 1]))
+    optimizer = hvd.DistributedOptimizer(keras.optimizers.SGD(1.0), op=hvd.Adasum)
+    optimizer.apply([slices], iter([rows]))  # and, as Keras takes it, an iterator
+    assert rows.numpy().ravel().tolist() == [0.0, -1.0, 0.0, 0.0]
 
 
 def local_variables() -> None:
@@ -189,6 +204,29 @@ def no_xla() -> None:
     for _ in range(2):
         model = trained("jit_compile", compiling={"jit_compile": True})
         assert model.jit_compile is False
+    with_optimizers_of_its_own()
+
+
+def with_optimizers_of_its_own() -> None:
+    """A GAN's are not model.optimizer, which has no hook."""
+    import keras
+    import tensorflow as tf
+
+    import hvd_imagenet.keras as hvd
+
+    class OwnStep(keras.Sequential):
+        def train_step(self, data: Any) -> dict[str, Any]:
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self(data[0], training=True) - data[1]) ** 2)
+            own.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+            return {"loss": loss}
+
+    model = OwnStep(cases.network(cases.problem()[2]).layers)
+    model.compile(jit_compile=True)
+    own = hvd.DistributedOptimizer(cases.optimizer("SGD", learning_rate=RATE))
+    result = cases.fit(model, cases.own_rows, cases.BATCH // hvd.size())
+    assert model.jit_compile is False
+    cases.compare("optimizers of its own", result, reference(sgd(RATE)), cases.tight())
 
 
 def every_option(folder: str) -> None:
