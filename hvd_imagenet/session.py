@@ -10,6 +10,7 @@ from hvd_imagenet import checkpoint as checkpoints
 from hvd_imagenet.checkpoint import Checkpoint
 from hvd_imagenet.communicator import Communicator, Result, together
 from hvd_imagenet.data.images import Images
+from hvd_imagenet.data.jpeg import CHOICE, decoder_name
 from hvd_imagenet.data.listing import list_dataset
 from hvd_imagenet.data.synthetic import synthetic_dataset
 from hvd_imagenet.errors import UserError
@@ -94,6 +95,7 @@ def prepare(recipe: Recipe, config: RunConfig, communicator: Communicator) -> Se
     train, validation = first_on_each_host(communicator, list_images)
     data_fingerprint = train.fingerprint()
     agree(communicator, f"--data {config.data}", data_fingerprint, validation.fingerprint())
+    agree_on_decoder(communicator)
 
     def open_run() -> tuple[Path | None, Path | None, Checkpoint | None]:
         return _open_run(recipe, config, data_fingerprint) if communicator.rank == 0 else (None, None, None)
@@ -149,6 +151,32 @@ def agree(communicator: Communicator, what: str, *seen: str) -> None:
             host = os.uname().nodename
             raise UserError(
                 f"{what}: rank {communicator.rank} on {host} sees other files than rank 0; give all hosts the same"
+            )
+
+    together(communicator, compare)
+
+
+def agree_on_decoder(communicator: Communicator) -> None:
+    """Makes sure that all processes decode images alike; call it on all of them together.
+
+    Args:
+        communicator: the job's.
+
+    Raises:
+        AgreedError: a process decodes otherwise than rank 0: its images would depend on where they are read.
+
+    Example:
+        >>> from hvd_imagenet.communicator import SingleProcess
+        >>> agree_on_decoder(SingleProcess())
+    """
+    of_all = communicator.gather(together(communicator, decoder_name))
+
+    def compare() -> None:
+        if of_all[communicator.rank] != of_all[0]:
+            raise UserError(
+                f"rank {communicator.rank} on {os.uname().nodename} decodes images with {of_all[communicator.rank]}, "
+                f"rank 0 with {of_all[0]}; install the same Pillow and hvd_imagenet on all hosts (hvd-imagenet doctor "
+                f"says what is missing), or set {CHOICE}=pillow on all"
             )
 
     together(communicator, compare)

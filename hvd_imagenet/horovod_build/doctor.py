@@ -4,6 +4,7 @@ from hvd_imagenet.horovod_build.doctor_host import check_cores, check_gpus, chec
 from hvd_imagenet.horovod_build.doctor_software import (
     check_build_tools,
     check_controller,
+    check_decoder,
     check_frameworks,
     check_horovod,
     check_mpirun,
@@ -19,6 +20,7 @@ CHECKS = (
     check_host_name,
     check_cores,
     check_gpus,
+    check_decoder,
     check_build_tools,
 )
 

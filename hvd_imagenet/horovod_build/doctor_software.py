@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
 
+from hvd_imagenet.data.jpeg import CHOICE, PartialDecoder, decoder_name, partial_decoder
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build.finding import Finding
 from hvd_imagenet.horovod_build.install import try_import
@@ -148,3 +149,23 @@ def check_build_tools() -> Iterator[Finding]:
     yield Finding(
         "build tools", "ok", f"{tools.cxx_version}, cmake {tools.cmake_version}, {tools.mpi_version or 'no MPI'}"
     )
+
+
+def check_decoder() -> Iterator[Finding]:
+    """What decodes images: Pillow alone takes about three times as long for the crops of training."""
+    try:
+        found, name = partial_decoder(), decoder_name()
+    except UserError as error:
+        yield Finding("images", "error", *str(error).rsplit("; ", 1))
+        return
+    if isinstance(found, PartialDecoder):
+        yield Finding("images", "ok", name)
+    elif CHOICE in found:
+        yield Finding("images", "warning", f"{name} alone, which is slower: {found}", f"unset {CHOICE}")
+    else:
+        yield Finding(
+            "images",
+            "warning",
+            f"{name} alone, which is slower: {found}",
+            "install a C compiler, Pillow's wheel for Linux, and then hvd_imagenet again",
+        )

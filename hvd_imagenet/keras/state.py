@@ -16,6 +16,7 @@ import numpy as np
 
 from hvd_imagenet import __version__
 from hvd_imagenet.checkpoint import check_fits
+from hvd_imagenet.data.jpeg import decoder_name
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.keras.ema import ModelEma
 from hvd_imagenet.keras.optimizers import SGD, innermost
@@ -162,12 +163,13 @@ def versions() -> dict[str, Any]:
 
     Example:
         >>> sorted(set(versions()) - {"tensorflow", "torch"})
-        ['horovod', 'hvd_imagenet', 'keras', 'numpy', 'python']
+        ['horovod', 'hvd_imagenet', 'image_decoder', 'keras', 'numpy', 'python']
     """
     backend = keras.backend.backend()
     return {
         "hvd_imagenet": __version__,
         "python": platform.python_version(),
+        "image_decoder": decoder_name(),
         **{name: version(name) for name in ("horovod", "numpy", "keras")},
         # TensorFlow's distribution may be tensorflow or tensorflow-cpu.
         backend: importlib.import_module(backend).__version__,

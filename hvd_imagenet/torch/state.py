@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hvd_imagenet import __version__
 from hvd_imagenet.checkpoint import check_fits
+from hvd_imagenet.data.jpeg import decoder_name
 from hvd_imagenet.torch.batch_norm import running_averages
 from hvd_imagenet.torch.ema import ModelEma
 
@@ -160,10 +161,11 @@ def versions() -> dict[str, Any]:
 
     Example:
         >>> sorted(versions())
-        ['horovod', 'hvd_imagenet', 'numpy', 'python', 'torch']
+        ['horovod', 'hvd_imagenet', 'image_decoder', 'numpy', 'python', 'torch']
     """
     return {
         "hvd_imagenet": __version__,
         "python": platform.python_version(),
+        "image_decoder": decoder_name(),
         **{name: version(name) for name in ("horovod", "numpy", "torch")},
     }

@@ -1,9 +1,12 @@
 """What all processes agree on before the first iteration."""
 
+import os
+
 import pytest
 
+from hvd_imagenet.data.jpeg import decoder_name
 from hvd_imagenet.errors import AgreedError, UserError
-from hvd_imagenet.session import first_on_each_host
+from hvd_imagenet.session import agree_on_decoder, first_on_each_host
 
 
 class _Rank:
@@ -54,3 +57,26 @@ def test_its_own_mistake_is_told(local_rank):
 
     with pytest.raises(AgreedError, match=r"^data folder d: is empty$"):
         first_on_each_host(_Rank(local_rank), fail)
+
+
+class _SecondRank:
+    """Where rank 0 decodes with `first`."""
+
+    rank, size = 1, 2
+
+    def __init__(self, first):
+        self.first = first
+
+    def gather(self, value):
+        return [self.first if value == decoder_name() else None, value]
+
+
+def test_all_processes_decode_alike():
+    agree_on_decoder(_SecondRank(decoder_name()))
+    with pytest.raises(AgreedError) as error:
+        agree_on_decoder(_SecondRank("Pillow 9.0.0"))
+    assert str(error.value) == (
+        f"rank 1 on {os.uname().nodename} decodes images with {decoder_name()}, rank 0 with Pillow 9.0.0; install the "
+        "same Pillow and hvd_imagenet on all hosts (hvd-imagenet doctor says what is missing), or set "
+        "HVD_IMAGENET_DECODER=pillow on all"
+    )

@@ -11,6 +11,7 @@ import pytest
 
 from hvd_imagenet import cli
 from hvd_imagenet.commands import doctor as command
+from hvd_imagenet.data import jpeg
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build import doctor_host, doctor_software
 from hvd_imagenet.horovod_build.finding import Finding, as_json
@@ -251,3 +252,27 @@ def test_this_environment_works(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--json"]) == 0
     names = [finding["name"] for finding in json.loads(capsys.readouterr().out)["findings"]]
     assert {"torch", "horovod", "horovod.torch", "controller", "interface", "host name", "cores", "gpus"} <= set(names)
+
+
+def test_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    (finding,) = doctor_software.check_decoder()
+    assert (finding.status, finding.message) == ("ok", jpeg.decoder_name())
+    for found, remedy in [
+        ("there was no C compiler when hvd_imagenet was installed", "install a C compiler, "),
+        ("HVD_IMAGENET_DECODER=pillow is set", "unset HVD_IMAGENET_DECODER"),
+    ]:
+        monkeypatch.setattr(doctor_software, "partial_decoder", lambda found=found: found)
+        monkeypatch.setattr(doctor_software, "decoder_name", lambda: "Pillow 13.0.0")
+        (finding,) = doctor_software.check_decoder()
+        assert (finding.status, finding.message) == ("warning", f"Pillow 13.0.0 alone, which is slower: {found}")
+        assert finding.remedy is not None
+        assert finding.remedy.startswith(remedy)
+
+
+def test_decoder_that_is_asked_for_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVD_IMAGENET_DECODER", "fast")
+    monkeypatch.setattr(doctor_software, "partial_decoder", jpeg.partial_decoder.__wrapped__)
+    (finding,) = doctor_software.check_decoder()
+    assert finding.status == "error"
+    assert finding.message == "HVD_IMAGENET_DECODER must be unset or pillow, got 'fast'"
+    assert finding.remedy == "unset it"
