@@ -17,8 +17,8 @@ examples:
   hvd-imagenet evaluate --checkpoint runs/RUN --data DIR
   hvd-imagenet launch -np 2 -- evaluate --checkpoint runs/RUN --data DIR --json
   hvd-imagenet evaluate --framework keras --checkpoint runs/RUN --data DIR
-  hvd-imagenet evaluate --checkpoint runs/RUN --data imagenetv2-matched-frequency-format-val
-      folders 0 to 999 are the sorted training classes
+  hvd-imagenet evaluate --checkpoint runs/RUN --data imagenetv2
+      its folders 0 to 999 are the sorted training classes
 """
 
 

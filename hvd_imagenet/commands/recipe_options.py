@@ -28,7 +28,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the recipe: what fixes the result").add_argument
     add("-c", "--config", action=ConfigFile, metavar="FILE", help="YAML file of options, as a run's config.yaml")
     add("--recipe", metavar="NAME", help=f"{', '.join(sorted(RECIPES))} (default: {DEFAULT_RECIPE})")
-    add("--model", choices=MODELS)
+    add("--model", choices=MODELS, metavar="NAME", help=", ".join(MODELS))
     add("--minibatch", type=int, metavar="KN", help="images in one iteration, over all processes")
     add("--per-worker", type=int, metavar="N", help="images of one virtual worker, for its batch norm statistics")
     add("--epochs", type=float, metavar="E", help="length; decay epochs not given keep their fraction of it")

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -74,8 +75,11 @@ def _member(archive: Path, name: str) -> bytes:
     try:
         with tarfile.open(archive) as tar, tar.extractfile(name) or io.BytesIO() as file:
             return file.read()
-    except (OSError, EOFError, KeyError, tarfile.TarError) as error:
-        raise UserError(f"{archive}: {name} cannot be read from it ({error}); download it again") from error
+    except KeyError as error:
+        raise UserError(f"{archive}: has no {name}; download it again") from error
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "it is damaged, or no tar.gz archive"
+        raise UserError(f"{archive}: cannot be read ({reason}); download it again") from error
 
 
 def _of_devkit(truth: bytes, meta: bytes, images: Sequence[bytes], source: Path) -> tuple[list[str], Path]:

@@ -107,11 +107,12 @@ def _resnet(
     num_classes: int,
     batch_norm: BatchNormFactory | None,
     dtype: str | None,
+    width: int | None = None,
 ) -> keras.Model:
     small_images = len(depths) == 3
     builder = _Builder(batch_norm, dtype)
     block = builder.basic_block if small_images else builder.bottleneck
-    width = 16 if small_images else 64
+    width = width or (16 if small_images else 64)
     images = keras.Input(
         (None, None, 3), dtype=keras.DTypePolicy(dtype).compute_dtype if dtype else None, name="images"
     )
@@ -186,6 +187,27 @@ def resnet20(
     return _resnet("resnet20", (3, 3, 3), num_classes, batch_norm, dtype)
 
 
+def resnet20x4(
+    num_classes: int = 10, batch_norm: BatchNormFactory | None = None, dtype: str | None = None
+) -> keras.Model:
+    """ResNet-20 with four times the channels: 64, 128 and 256.
+
+    Args:
+        num_classes: outputs.
+        batch_norm: makes a layer from name and dtype; plain_batch_norm if None.
+        dtype: dtype or policy of all layers; Keras' global one if None.
+
+    Returns:
+        (images, height, width, 3) → (images, num_classes) logits, with Keras' default weights; see initialise.
+
+    Example:
+        >>> import math
+        >>> sum(math.prod(weight.shape) for weight in resnet20x4().trainable_weights)
+        4327754
+    """
+    return _resnet("resnet20x4", (3, 3, 3), num_classes, batch_norm, dtype, width=64)
+
+
 def resnet8(num_classes: int = 10, batch_norm: BatchNormFactory | None = None, dtype: str | None = None) -> keras.Model:
     """ResNet-8 for 32-pixel images: one block a stage.
 
@@ -205,7 +227,7 @@ def resnet8(num_classes: int = 10, batch_norm: BatchNormFactory | None = None, d
     return _resnet("resnet8", (1, 1, 1), num_classes, batch_norm, dtype)
 
 
-MODELS = {make.__name__: make for make in (resnet50, resnet101, resnet20, resnet8)}
+MODELS = {make.__name__: make for make in (resnet50, resnet101, resnet20, resnet20x4, resnet8)}
 
 
 def initialise(model: keras.Model, seed: int, zero_last_gamma: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Residual networks: ResNet-50 and -101 as the paper has them, ResNet-8 and -20 for 32-pixel images.
+"""Residual networks: ResNet-50 and -101 as the paper has them, ResNet-8 and -20 (and a wide one) for 32-pixel images.
 
 Parameter names and layouts are torchvision's. In a bottleneck the stride is on the 3×3 convolution (section 5.1,
 after fb.resnet.torch), not on the first 1×1.
@@ -167,6 +167,22 @@ def resnet20(num_classes: int = 10) -> ResNet:
     return ResNet(BasicBlock, (3, 3, 3), 16, num_classes, small_images=True)
 
 
+def resnet20x4(num_classes: int = 10) -> ResNet:
+    """ResNet-20 with four times the channels: 64, 128 and 256.
+
+    Args:
+        num_classes: outputs.
+
+    Returns:
+        A network with PyTorch's default weights; see initialise.
+
+    Example:
+        >>> sum(parameter.numel() for parameter in resnet20x4().parameters())
+        4327754
+    """
+    return ResNet(BasicBlock, (3, 3, 3), 64, num_classes, small_images=True)
+
+
 def resnet8(num_classes: int = 10) -> ResNet:
     """ResNet-8 for 32-pixel images: one block a stage.
 
@@ -183,7 +199,7 @@ def resnet8(num_classes: int = 10) -> ResNet:
     return ResNet(BasicBlock, (1, 1, 1), 16, num_classes, small_images=True)
 
 
-MODELS = {make.__name__: make for make in (resnet50, resnet101, resnet20, resnet8)}
+MODELS = {make.__name__: make for make in (resnet50, resnet101, resnet20, resnet20x4, resnet8)}
 
 
 def initialise(model: nn.Module, seed: int, zero_last_gamma: bool = True) -> None:

@@ -29,6 +29,29 @@ def test_the_papers_other_runs_differ_in_one_thing(name, changes):
     assert named(name) == dataclasses.replace(Recipe(), **changes)
 
 
+# He et al. 2016, section 4.2: 64,000 iterations of 128 images, 0.1 times a tenth after 32,000 and 48,000.
+def test_resnet20_on_cifar():
+    recipe = named("resnet20_cifar")
+    assert (recipe.model, recipe.minibatch, recipe.workers.workers, recipe.peak_lr) == ("resnet20", 128, 2, 0.1)
+    assert (recipe.momentum, recipe.nesterov, recipe.weight_decay, recipe.warms_up) == (0.9, False, 1e-4, False)
+    assert recipe.workers.iterations(50_000, recipe.epochs) == pytest.approx(64_000, rel=2e-3)
+    rates = {31_900: 0.1, 32_100: 0.01, 47_900: 0.01, 48_100: 0.001}
+    for iteration, lr in rates.items():
+        progress = recipe.workers.progress_epochs(iteration, 50_000)
+        assert recipe.learning_rate(progress) == pytest.approx(lr, rel=1e-12)
+    assert dataclasses.replace(recipe, minibatch=1024).warms_up
+
+
+# Zagoruyko & Komodakis 2016, section 3: 200 epochs, 0.1 times 0.2 at 60, 120 and 160, weight decay 5e-4, Nesterov.
+def test_the_wide_resnet20_on_cifar():
+    recipe = named("resnet20x4_cifar")
+    assert (recipe.model, recipe.minibatch, recipe.epochs, recipe.nesterov) == ("resnet20x4", 128, 200, True)
+    assert recipe.weight_decay == 5e-4
+    rates = {0: 0.1, 59.9: 0.1, 60: 0.02, 120: 0.004, 160: 0.0008, 199: 0.0008}
+    for epochs, lr in rates.items():
+        assert recipe.learning_rate(epochs) == pytest.approx(lr, rel=1e-12)
+
+
 def test_every_recipe_is_whole():
     for name, make in RECIPES.items():
         recipe = make()
@@ -89,7 +112,7 @@ NAN, INF = math.nan, math.inf
         ({"per_worker": -32}, "per_worker must be an integer of 1 or more, not -32"),
         ({"reference_minibatch": 0}, "reference_minibatch must be an integer of 1 or more, not 0"),
         ({"image_size_px": 22.4}, "image_size_px must be an integer of 1 or more, not 22.4"),
-        ({"model": "vgg"}, "model must be one of resnet50, resnet101, resnet20, resnet8, not 'vgg'"),
+        ({"model": "vgg"}, "model must be one of resnet50, resnet101, resnet20, resnet20x4, resnet8, not 'vgg'"),
         ({"warmup": "slow"}, "warmup must be one of gradual, constant, none, not 'slow'"),
         ({"schedule": "poly"}, "schedule must be one of step, cosine, not 'poly'"),
         ({"opt": "adam"}, "opt must be one of sgd, not 'adam'"),
@@ -173,14 +196,15 @@ def test_hash_is_frozen():
     ("name", "ending"),
     [
         ("digit", "not 'digit'; nearest: digits"),
-        ("resnet50", "not 'resnet50'; nearest: resnet50_256, resnet50_1hour, resnet101_1hour"),
+        ("resnet50", "not 'resnet50'; nearest: resnet50_256, resnet50_1hour, resnet20_cifar"),
         ("shape", "not 'shape'; nearest: shapes"),
         ("qqq", "not 'qqq'"),
         ("", "not ''"),
     ],
 )
 def test_unknown_names(name, ending):
-    message = f"recipe must be one of digits, resnet101_1hour, resnet50_1hour, resnet50_256, shapes, {ending}"
+    names = "digits, resnet101_1hour, resnet20_cifar, resnet20x4_cifar, resnet50_1hour, resnet50_256, shapes"
+    message = f"recipe must be one of {names}, {ending}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         named(name)
 

@@ -53,8 +53,8 @@ def test_options_change_the_recipe(line, changes):
         ("--minibatch -32", "minibatch must be an integer of 1 or more, not -32"),
         (
             "--recipe digit",
-            "recipe must be one of digits, resnet101_1hour, resnet50_1hour, resnet50_256, shapes, not 'digit'; "
-            "nearest: digits",
+            "recipe must be one of digits, resnet101_1hour, resnet20_cifar, resnet20x4_cifar, resnet50_1hour, "
+            "resnet50_256, shapes, not 'digit'; nearest: digits",
         ),
         (
             "--epochs 3",

@@ -18,7 +18,13 @@ from hvd_imagenet.torch import models as torch_models
 from hvd_imagenet.torch.state import model_tensors
 from hvd_imagenet.torch.state import to_numpy as torch_to_numpy
 
-COUNTS = {"resnet50": 25_557_032, "resnet101": 44_549_160, "resnet20": 272_474, "resnet8": 78_042}
+COUNTS = {
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet20": 272_474,
+    "resnet20x4": 4_327_754,
+    "resnet8": 78_042,
+}
 CLASSES = 7
 
 
@@ -69,7 +75,7 @@ def test_names_shapes_and_numbers_are_those_of_pytorch(name):
 
 
 @pytest.mark.parametrize(("name", "height", "width"), [
-    ("resnet8", 32, 32), ("resnet8", 33, 30), ("resnet20", 31, 33), ("resnet50", 77, 66),
+    ("resnet8", 32, 32), ("resnet8", 33, 30), ("resnet20", 31, 33), ("resnet20x4", 16, 18), ("resnet50", 77, 66),
     ("resnet101", 49, 64),
 ])  # fmt: skip
 def test_logits_on_the_same_weights(name, height, width):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from hvd_imagenet.torch.models import initialise, resnet8, resnet20, resnet50, resnet101
+from hvd_imagenet.torch.models import initialise, resnet8, resnet20, resnet20x4, resnet50, resnet101
 
 
 def norm_shapes(name, channels):
@@ -56,7 +56,7 @@ def test_strides_are_on_the_3x3_convolutions():
         assert model(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
 
 
-@pytest.mark.parametrize(("make", "weighted"), [(resnet8, 8), (resnet20, 20)])
+@pytest.mark.parametrize(("make", "weighted"), [(resnet8, 8), (resnet20, 20), (resnet20x4, 20)])
 def test_small_networks_have_as_many_layers_as_their_names_say(make, weighted):
     model = make(num_classes=7)
     layers = [
@@ -64,6 +64,17 @@ def test_small_networks_have_as_many_layers_as_their_names_say(make, weighted):
     ]
     assert len(layers) == weighted
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_the_wide_network_is_four_times_as_wide():
+    wide, narrow = (dict(make().named_parameters()) for make in (resnet20x4, resnet20))
+    assert list(wide) == list(narrow)
+    for name, parameter in wide.items():
+        ends = {"conv1.weight": (4, 1, 1, 1), "fc.weight": (1, 4), "fc.bias": (1,)}
+        factors = ends.get(name, (4, 4, 1, 1))
+        expected = tuple(size * factor for size, factor in zip(narrow[name].shape, factors, strict=False))
+        assert tuple(parameter.shape) == expected
+    assert sum(parameter.numel() for parameter in wide.values()) == 4_327_754
 
 
 def test_initial_weights_are_a_function_of_seed_and_name_alone():
