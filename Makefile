@@ -7,8 +7,11 @@ FRAMEWORKS ?= torch,keras
 # The index that has the CPU build of torch, where PyPI's own build (with CUDA) is not wanted:
 #   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
+INSTALL := -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+PIP := $(BIN)/python $(INSTALL)
+# The input pipelines that ours is compared with have an environment of their own.
+BENCH_VENV := .venv-bench
 comma := ,
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(FRAMEWORKS))
 DIGITS := data/digits
@@ -50,9 +53,17 @@ format: setup  ## let ruff format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup  ## compare speed with Horovod and DDP, for README's tables; half an hour
+$(BENCH_VENV)/.installed: setup.cfg setup.py constraints.txt $(wildcard csrc/*)
+	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	@echo "bench: installing the input pipelines to compare with into $(BENCH_VENV)"
+	@$(BENCH_VENV)/bin/python $(INSTALL) "setuptools<81" wheel
+	@$(BENCH_VENV)/bin/python $(INSTALL) --no-build-isolation --editable ".[bench]"
+	@touch $@
+
+bench: setup $(BENCH_VENV)/.installed  ## compare speed with Horovod, DDP and input pipelines, for README's tables; 45 minutes
 	$(BIN)/python benchmarks/step_overhead.py --json benchmarks/results/step_overhead.json
 	$(BIN)/python benchmarks/virtual_workers.py --json benchmarks/results/virtual_workers.json
+	$(BENCH_VENV)/bin/python benchmarks/input_pipeline.py --json benchmarks/results/input_pipeline.json
 
 clean:  ## remove the environment, reports and caches; runs and data stay
-	rm -rf $(VENV) reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(BENCH_VENV) reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,153 @@
+"""Is our reader as fast as the others, and how near is it to the limit of JPEG decoding?
+
+JPEGs of 500 x 375 pixels and 55 kB, made here, to random-resized crops of 224 pixels, flips, batches of 32; on one core
+and on two. All are in processes of their own, confined to as many cores as they have threads, and take turns. A rate is
+the median over rounds; a ratio the median over rounds of (our rate / the peer's) of the same round, so higher is better
+for us:
+
+- vs_pil, vs_dali, vs_tf_data, vs_opencv_threads: on one core; with _2_threads: on two;
+- of_entropy_limit: our rate / that of decoding the same images at 1/8 with the libjpeg-turbo that ours uses;
+  of_entropy_limit_simplejpeg: the same with the one in simplejpeg's wheel;
+- second_thread: our rate with two threads on two cores / with one on one;
+- packed_vs_folder: the same images packed with --max-side 400 / in their folder, one core.
+
+    make bench, or: .venv-bench/bin/python benchmarks/input_pipeline.py --json benchmarks/results/input_pipeline.json
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import input_images
+from input_contestants import BATCH, CONTESTANTS
+from step_overhead import provenance
+from tqdm import tqdm
+
+from hvd_imagenet.data.jpeg import decoder_name
+
+WORKER = str(Path(__file__).with_name("input_contestants.py"))
+IMAGES = 192
+PACKAGES = ("numpy", "nvidia-dali-cuda120", "opencv-python-headless", "pillow", "simplejpeg", "tensorflow-cpu", "torch")
+THREADS = (1, 2)
+# Name, threads.
+Lane = tuple[str, int]
+
+
+class Contestant:
+    """A process that waits for its turns."""
+
+    def __init__(self, lane: Lane, folder: Path) -> None:
+        name, threads = lane
+        pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **dict.fromkeys(pools, str(threads))}
+        command = [sys.executable, WORKER, name, str(folder), str(threads)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        if self._answer() != "ready":
+            raise RuntimeError(f"{' '.join(command)} does not work; its messages are above")
+
+    def turn(self, batches: int) -> dict[str, float]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{batches}\n")
+        self._process.stdin.flush()
+        return json.loads(self._answer())
+
+    def end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(("ready", "{")):
+                return line.strip()
+        return ""
+
+
+def measure(folder: Path, packed: Path, rounds: int, batches: int) -> dict[Lane, list[dict[str, float]]]:
+    lanes = [(name, threads) for name in CONTESTANTS for threads in THREADS]
+    contestants = {lane: Contestant(lane, packed if "packed" in lane[0] else folder) for lane in lanes}
+    taken: dict[Lane, list[dict[str, float]]] = {lane: [] for lane in lanes}
+    turns = [lane for number in range(rounds) for lane in lanes[:: 1 if number % 2 else -1]]
+    for lane in tqdm(turns, desc="turns", disable=not sys.stderr.isatty()):
+        taken[lane].append(contestants[lane].turn(batches))
+    for contestant in contestants.values():
+        contestant.end()
+    return taken
+
+
+def ratio(taken: dict[Lane, list[dict[str, float]]], ours: Lane, other: Lane, what: str = "seconds") -> float:
+    pairs = zip(taken[ours], taken[other], strict=True)
+    return round(statistics.median(theirs[what] / our[what] for our, theirs in pairs), 3)
+
+
+def ratios_of(taken: dict[Lane, list[dict[str, float]]]) -> dict[str, float]:
+    ratios = {}
+    for threads in THREADS:
+        suffix = "" if threads == 1 else f"_{threads}_threads"
+        ours = ("ours", threads)
+        for peer in ("pil", "dali", "tf_data", "opencv_threads"):
+            ratios[f"vs_{peer}{suffix}"] = ratio(taken, ours, (peer, threads))
+        ratios[f"of_entropy_limit{suffix}"] = ratio(taken, ours, ("limit_pillow", threads))
+        ratios[f"of_entropy_limit_simplejpeg{suffix}"] = ratio(taken, ours, ("limit_simplejpeg", threads))
+        ratios[f"packed_vs_folder{suffix}"] = ratio(taken, ("ours_packed_400", threads), ours)
+    ratios["second_thread"] = ratio(taken, ("ours", 2), ("ours", 1))
+    return ratios
+
+
+def processor_ratios_of(taken: dict[Lane, list[dict[str, float]]]) -> dict[str, float]:
+    """The peers' processor time an image / ours, on one core: what a busy machine disturbs less."""
+    others = [name for name in CONTESTANTS if not name.startswith("ours")]
+    return {name: ratio(taken, ("ours", 1), (name, 1), "processor_s") for name in others}
+
+
+def pack(folder: Path, packed: Path) -> str:
+    options = ["--max-side", "400", "--quality", "90"]
+    command = [sys.executable, "-m", "hvd_imagenet", "pack", str(folder), str(packed), *options]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return " ".join(options)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batches", type=int, default=24, help=f"of {BATCH} images, that a turn takes")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder, packed = Path(name, "images"), Path(name, "packed")
+        paths = input_images.make(folder, IMAGES)
+        options = pack(folder, packed)
+        file_bytes = round(statistics.mean(path.stat().st_size for path in paths))
+        taken = measure(folder, packed, arguments.rounds, arguments.batches)
+    images = arguments.batches * BATCH
+    rates = {
+        f"{lane[0]}_{lane[1]}": round(images / statistics.median(turn["seconds"] for turn in turns))
+        for lane, turns in taken.items()
+    }
+    result = {
+        **provenance("each process confined to 1 core, or with _2 to 2"),
+        "decoder": decoder_name(),
+        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "images": f"{IMAGES} JPEGs of {input_images.WIDTH} x {input_images.HEIGHT}, {file_bytes} bytes in the mean",
+        "packed": f"hvd-imagenet pack {options}",
+        "ratios": ratios_of(taken),
+        "processor_time_ratios": processor_ratios_of(taken),
+        "images_per_s": rates,
+        "turns": {f"{lane[0]}_{lane[1]}": turns for lane, turns in taken.items()},
+    }
+    print(json.dumps({key: result[key] for key in ("images_per_s", "processor_time_ratios", "ratios")}, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
