@@ -53,26 +53,44 @@ static int taps_of(double low, double high, int size) { return ((int)ceil(2 * re
 /* The weights, at most `taps`, of the samples around `centre`, of `length` samples; returns the first one's number. */
 static int fill_weights(float *weight, int taps, double centre, double spread, int length) {
     int first = (int)fmax(centre - spread + 0.5, 0), last = (int)fmin(centre + spread + 0.5, length);
-    double sum = 0;
+    double sum = 0, steepness = 1 / spread;
     if (first >= length) first = length - 1;
     if (last <= first) last = first + 1;
     if (last > first + taps) last = first + taps; /* a rounding error's: its weight is next to nothing */
     for (int k = 0; k < last - first; k++) {
-        weight[k] = (float)fmax(1 - fabs(first + k + 0.5 - centre) / spread, 0);
+        weight[k] = (float)fmax(1 - fabs(first + k + 0.5 - centre) * steepness, 0);
         sum += weight[k];
     }
     if (sum <= 0) weight[0] = (float)(sum = 1);
-    for (int k = 0; k < last - first; k++) weight[k] = (float)(int)(weight[k] * (WEIGHT_ONE / sum) + 0.5);
+    double unit = WEIGHT_ONE / sum;
+    for (int k = 0; k < last - first; k++) weight[k] = (float)(int)(weight[k] * unit + 0.5);
+    for (int k = last - first; k < taps; k++) weight[k] = 0;
     return first;
 }
 
-/* `f` has its arrays already, of size numbers and (size, taps_of(...)) weights. */
-static void fill_filter(filter *f, double low, double high, int size, int length) {
+/* `f` has its arrays already, of size numbers and (size, taps) weights; mirrored, it fills the square from its end. */
+static void fill_filter(filter *f, double low, double high, int size, int length, int mirror) {
     double scale = (high - low) / size, spread = reach(low, high, size);
-    memset(f->weight, 0, (size_t)size * f->taps * sizeof *f->weight);
-    for (int i = 0; i < size; i++)
-        f->first[i] =
-            fill_weights(f->weight + (size_t)i * f->taps, f->taps, low + (i + 0.5) * scale, spread, length);
+    for (int i = 0; i < size; i++) {
+        int to = mirror ? size - 1 - i : i;
+        float *weight = f->weight + (size_t)to * f->taps;
+        f->first[to] = fill_weights(weight, f->taps, low + (i + 0.5) * scale, spread, length);
+    }
+}
+
+/* Of all planes; Cb and Cr are alike but in name. */
+static void fill_filters(filter *across, filter *down, const plane *planes, int count, int size, int flip) {
+    for (int c = 0; c < count; c++) {
+        const plane *p = planes + c, *before = p - 1;
+        if (c > 0 && p->width == before->width && p->height == before->height && p->left == before->left &&
+            p->right == before->right && p->top == before->top && p->bottom == before->bottom) {
+            across[c] = across[c - 1];
+            down[c] = down[c - 1];
+            continue;
+        }
+        fill_filter(across + c, p->left, p->right, size, p->width, flip);
+        fill_filter(down + c, p->top, p->bottom, size, p->height, 0);
+    }
 }
 
 /* The high half of a 16 x 16 bit product: samples and sums have 8 bits behind the point, weights 16. */
@@ -105,10 +123,32 @@ enum { LANES = 8 }; /* output rows that are made together, one in each lane of a
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t whole __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-/* out[x][lane] from the blended rows of all lanes, from units of 1/256 to 1/4. */
+typedef uint16_t words __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+/* The lower or the upper halves of two vectors, word by word in turn. */
+#ifdef __clang__
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#else
+#define ZIP_LOW(a, b) __builtin_shuffle(a, b, (words){0, 8, 1, 9, 2, 10, 3, 11})
+#define ZIP_HIGH(a, b) __builtin_shuffle(a, b, (words){4, 12, 5, 13, 6, 14, 7, 15})
+#endif
+
+/* out[x][lane] from the blended rows of all lanes, from units of 1/256 to 1/4. Up to 7 x more than n are made. */
 CLONES static void interleave(float *restrict out, const uint16_t *restrict in, size_t stride, int n) {
-    for (int x = 0; x < n; x++)
-        for (int j = 0; j < LANES; j++) out[x * LANES + j] = (float)((in[j * stride + x] + 32) >> 6);
+    for (int x = 0; x < n; x += LANES) {
+        words rows[LANES], zipped[LANES];
+        for (int j = 0; j < LANES; j++) rows[j] = (*(const words *)(in + j * stride + x) + 32) >> 6;
+        /* Three times zipped, rows are columns. */
+        for (int times = 0; times < 3; times++) {
+            for (int j = 0; j < LANES / 2; j++) {
+                zipped[2 * j] = ZIP_LOW(rows[j], rows[j + LANES / 2]);
+                zipped[2 * j + 1] = ZIP_HIGH(rows[j], rows[j + LANES / 2]);
+            }
+            memcpy(rows, zipped, sizeof rows);
+        }
+        for (int j = 0; j < LANES; j++) *(lanes *)(out + (x + j) * LANES) = __builtin_convertvector(__builtin_convertvector(rows[j], whole), lanes);
+    }
 }
 
 /* out[x][lane] in units of 1/16. */
@@ -175,10 +215,10 @@ static int prepare(resizer *r, const plane *planes, int count, int size, filter 
         if ((size_t)p->width > width) width = p->width;
     }
     float *weights = reserve(&r->filters, size * (taps * sizeof(float) + 2 * count * sizeof(int)));
-    if (!weights || !reserve(&r->sums, LANES * width * sizeof(uint16_t)) ||
+    if (!weights || !reserve(&r->sums, LANES * (width + 1) * sizeof(uint16_t)) ||
         !reserve(&r->rows, LANES * (width + MOST_TAPS) * sizeof(float)) ||
         !reserve(&r->levels, (size_t)MOST_PLANES * LANES * size * sizeof(int32_t)) ||
-        !reserve(&r->pixels, (size_t)LANES * size * sizeof(uint32_t) + 3 * (size_t)size + 1))
+        !reserve(&r->pixels, (size_t)LANES * size * sizeof(uint32_t)))
         return RESIZE_NO_MEMORY;
     int *firsts = (int *)(weights + size * taps);
     for (int c = 0; c < 2 * count; c++) {
@@ -191,32 +231,31 @@ static int prepare(resizer *r, const plane *planes, int count, int size, filter 
     return RESIZED;
 }
 
-/* One line of pixels out of LANES interleaved ones. Four bytes are written at a time, so `line` has one to spare. */
-static void take_line(uint8_t *line, const uint32_t *pixels, int size, int flip) {
-    for (int x = 0; x < size; x++) memcpy(line + 3 * x, pixels + (flip ? size - 1 - x : x) * LANES, 4);
+/* `lines` lines of RGB out of LANES interleaved ones. Four bytes are written at a time, and the next pixel over the
+ * fourth. */
+static inline void store_lines(uint8_t *rgb, const uint32_t *pixels, int lines, int size) {
+    size_t line_bytes = 3 * (size_t)size;
+    for (int x = 0; x < size - 1; x++)
+        for (int j = 0; j < lines; j++) memcpy(rgb + j * line_bytes + 3 * x, pixels + x * LANES + j, 4);
+    for (int j = 0; j < lines; j++)
+        memcpy(rgb + (j + 1) * line_bytes - 3, pixels + (size_t)(size - 1) * LANES + j, 3);
 }
 
 int resize_to_rgb(resizer *r, const plane *planes, int count, int size, int flip, uint8_t *rgb) {
     filter across[MOST_PLANES], down[MOST_PLANES];
     int result = prepare(r, planes, count, size, across, down);
     if (result != RESIZED) return result;
-    for (int c = 0; c < count; c++) {
-        fill_filter(across + c, planes[c].left, planes[c].right, size, planes[c].width);
-        fill_filter(down + c, planes[c].top, planes[c].bottom, size, planes[c].height);
-    }
+    fill_filters(across, down, planes, count, size, flip);
     size_t cells = (size_t)size * LANES, line_bytes = 3 * (size_t)size;
     int32_t *levels = r->levels.memory;
     uint32_t *pixels = r->pixels.memory;
-    uint8_t *line = (uint8_t *)(pixels + cells);
     for (size_t i = cells * count; i < cells * MOST_PLANES; i++) levels[i] = 2048; /* grey */
     for (int y = 0; y < size; y += LANES) {
         for (int c = 0; c < count; c++)
             resize_lines(planes + c, across + c, down + c, y, size, r, levels + c * cells);
         to_rgb(pixels, levels, levels + cells, levels + 2 * cells, (int)cells);
-        for (int j = 0; j < LANES && y + j < size; j++) {
-            take_line(line, pixels + j, size, flip);
-            memcpy(rgb + (y + j) * line_bytes, line, line_bytes);
-        }
+        if (y + LANES <= size) store_lines(rgb + y * line_bytes, pixels, LANES, size);
+        else store_lines(rgb + y * line_bytes, pixels, size - y, size);
     }
     return RESIZED;
 }
