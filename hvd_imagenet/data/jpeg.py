@@ -8,6 +8,7 @@ library. Threads run in parallel, since the GIL is released.
 import ctypes
 import functools
 import io
+import math
 import os
 import sysconfig
 import threading
@@ -23,7 +24,7 @@ from hvd_imagenet.errors import UserError
 
 CHOICE = "HVD_IMAGENET_DECODER"
 _OK = 0
-_MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 0
+_MOST_PIXELS = Image.MAX_IMAGE_PIXELS or math.inf
 _POINTER, _INT, _DOUBLE = ctypes.c_void_p, ctypes.c_int, ctypes.c_double
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "library": (_POINTER, [ctypes.c_char_p]),
