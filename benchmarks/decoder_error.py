@@ -23,7 +23,7 @@ STUDIES = {
     "digits": (["--source", "digits"], ["--recipe", "digits"]),
     "shapes": (
         ["--source", "shapes", "--images", "2000", "--size", "128"],
-        ["--recipe", "shapes", "--epochs", "10", "--minibatch", "64"],
+        ["--recipe", "digits", "--epochs", "20", "--area-range", "0.4", "1"],
     ),
 }
 DECODERS = {"partial": "", "pillow": "pillow"}
