@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import psutil
@@ -85,17 +87,45 @@ def _torch_box(torch: object, width: int, height: int) -> tuple[int, int, int, i
 
 
 def tf_data(folder: Path, threads: int) -> Iterator[np.ndarray]:
-    """decode_and_crop_jpeg in a parallel map, as TensorFlow's guides have it; its resize does not antialias."""
+    """decode_and_crop_jpeg in a parallel map, as TensorFlow's guides have it; its resize does not antialias.
+
+    sample_distorted_bounding_box draws a crop's height uniformly, so its crops are smaller than the others'.
+    """
+    return _tf_data(folder, threads, _tf_guides_window)
+
+
+def tf_data_same_crops(folder: Path, threads: int) -> Iterator[np.ndarray]:
+    """The same with crops distributed as everyone else's: the area is drawn uniformly."""
+    return _tf_data(folder, threads, _tf_torch_window)
+
+
+def _tf_guides_window(tf: ModuleType, shape: Any) -> Any:
+    begin, size, _ = tf.image.sample_distorted_bounding_box(
+        shape, tf.zeros([1, 0, 4]), area_range=AREA, aspect_ratio_range=ASPECT, use_image_if_no_bounding_boxes=True
+    )
+    return tf.stack([begin[0], begin[1], size[0], size[1]])
+
+
+def _tf_torch_window(tf: ModuleType, shape: Any) -> Any:
+    """The first of ten drawn that fits."""
+    height, width = shape[0], shape[1]
+    area = tf.cast(height * width, tf.float32) * tf.random.uniform([10], *AREA)
+    aspect = tf.exp(tf.random.uniform([10], *np.log(ASPECT).tolist()))
+    widths, heights = (tf.cast(tf.round(tf.sqrt(side)), tf.int32) for side in (area * aspect, area / aspect))
+    first = tf.argmax(tf.cast((widths <= width) & (heights <= height), tf.int32))
+    w, h = tf.minimum(widths[first], width), tf.minimum(heights[first], height)
+    y = tf.random.uniform([], 0, height - h + 1, tf.int32)
+    x = tf.random.uniform([], 0, width - w + 1, tf.int32)
+    return tf.stack([y, x, h, w])
+
+
+def _tf_data(folder: Path, threads: int, window_of: Callable) -> Iterator[np.ndarray]:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
 
     def load(path: "tf.Tensor") -> "tf.Tensor":
         data = tf.io.read_file(path)
-        shape = tf.io.extract_jpeg_shape(data)
-        begin, size, _ = tf.image.sample_distorted_bounding_box(
-            shape, tf.zeros([1, 0, 4]), area_range=AREA, aspect_ratio_range=ASPECT, use_image_if_no_bounding_boxes=True
-        )
-        window = tf.stack([begin[0], begin[1], size[0], size[1]])
+        window = window_of(tf, tf.io.extract_jpeg_shape(data))
         image = tf.image.decode_and_crop_jpeg(data, window, channels=3)
         image = tf.image.random_flip_left_right(tf.image.resize(image, [SIZE_PX, SIZE_PX]))
         return tf.cast(image, tf.uint8)
@@ -209,8 +239,8 @@ def _epochs(images: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 CONTESTANTS: dict[str, Callable[[Path, int], Iterator[np.ndarray]]] = {
-    "ours": ours, "ours_packed_400": ours, "pil": pil, "tf_data": tf_data, "dali": dali, "opencv_threads": opencv,
-    "limit_pillow": limit_pillow, "limit_simplejpeg": limit_simplejpeg,
+    "ours": ours, "ours_packed_400": ours, "pil": pil, "tf_data": tf_data, "tf_data_same_crops": tf_data_same_crops,
+    "dali": dali, "opencv_threads": opencv, "limit_pillow": limit_pillow, "limit_simplejpeg": limit_simplejpeg,
 }  # fmt: skip
 
 
