@@ -52,9 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError("--verify takes the one folder to look at; leave out SRC and DST")
         return _verify(arguments.verify, threads)
     if arguments.folder is None:
-        raise UserError(
-            "name SRC, the data folder, and DST, the folder to make; see: hvd-imagenet pack --help"
-        )
+        raise UserError("name SRC, the data folder, and DST, the folder to make; see: hvd-imagenet pack --help")
     return _pack(arguments, threads)
 
 
