@@ -1,0 +1,112 @@
+"""A sign of life of this process: what it does, at which iteration, since when, in memory shared with its guard.
+
+The guard that `launch` puts beside each process reads it from outside, so that a stopped process, or one whose
+interpreter is held, is seen as well. Where no guard started this process, all of it does nothing.
+"""
+
+import mmap
+import os
+import struct
+import time
+from typing import NamedTuple
+
+VARIABLE = "HVD_IMAGENET_HEARTBEAT_FD"
+"""Names the inherited descriptor of the shared memory."""
+
+_MEMORY = "hvd_imagenet_heartbeat"
+_BYTES = mmap.PAGESIZE
+_ACTION_BYTES = 64
+_RECORD = struct.Struct(f"<dq{_ACTION_BYTES}s")
+_NO_ITERATION = -1
+_last_iteration = _NO_ITERATION
+
+
+class Beat(NamedTuple):
+    """The last sign of life of a process.
+
+    Args:
+        time_s: of the machine's monotonic clock.
+        iteration: that it was in; None before the first.
+        action: what it began to do.
+    """
+
+    time_s: float
+    iteration: int | None
+    action: str
+
+
+def beat(action: str, iteration: int | None = None) -> None:
+    """Says what this process does from now on; takes about a microsecond.
+
+    Args:
+        action: as in "rank 1 has been … for 600 s": "computing", "reading images"; up to 64 bytes.
+        iteration: counted from 0; None for that of the beat before.
+
+    Example:
+        >>> beat("computing", iteration=3)
+    """
+    global _last_iteration
+    if _page is None:
+        return
+    if iteration is not None:
+        _last_iteration = iteration
+    # The reader may see half of a record that is being written; it sees the whole one soon after.
+    _RECORD.pack_into(_page, 0, time.monotonic(), _last_iteration, action.encode()[:_ACTION_BYTES])
+
+
+def expect_no_more() -> None:
+    """Says that no further beat will come, and that this is no stall: the work with iterations is over.
+
+    Example:
+        >>> expect_no_more()
+    """
+    if _page is not None:
+        _RECORD.pack_into(_page, 0, 0.0, _NO_ITERATION, b"")
+
+
+def create() -> tuple[int, mmap.mmap]:
+    """Makes the shared memory of one process, before it is started.
+
+    Returns:
+        The descriptor that the process inherits, its number in VARIABLE; and the memory, for `read`.
+
+    Example:
+        >>> descriptor, memory = create()
+        >>> read(memory) is None
+        True
+        >>> os.close(descriptor)
+    """
+    descriptor = os.memfd_create(_MEMORY, 0)
+    os.ftruncate(descriptor, _BYTES)
+    return descriptor, mmap.mmap(descriptor, _BYTES)
+
+
+def read(memory: mmap.mmap) -> Beat | None:
+    """The last beat.
+
+    Args:
+        memory: of `create`.
+
+    Returns:
+        None where there was none, or no further one is expected.
+    """
+    time_s, iteration, action = _RECORD.unpack_from(memory)
+    if time_s == 0:
+        return None
+    words = action.rstrip(b"\0").decode(errors="replace")
+    return Beat(time_s, None if iteration == _NO_ITERATION else iteration, words)
+
+
+def _inherited() -> mmap.mmap | None:
+    """The memory that a guard has given to this process."""
+    number = os.environ.get(VARIABLE, "")
+    try:
+        # A program that this process started has the variable too, but another file, or none, behind the number.
+        if number.isdecimal() and _MEMORY in os.readlink(f"/proc/self/fd/{number}"):
+            return mmap.mmap(int(number), _BYTES)
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+_page = _inherited()
