@@ -12,6 +12,8 @@ from hvd_imagenet.communicator import Communicator
 from hvd_imagenet.errors import AgreedError, UserError
 
 Result = TypeVar("Result")
+AFTER_SPOKESMAN_S = 3
+"""The launcher ends a job within this time of the spokesman's exit; were there none, the others speak then."""
 
 
 def abort_job(message: str, exit_code: int) -> NoReturn:
@@ -30,6 +32,8 @@ def abort_job(message: str, exit_code: int) -> NoReturn:
 def abort_job_on_exception(rank_and_size: Callable[[], tuple[int, int] | None], lost_job: type[BaseException]) -> None:
     """Makes an uncaught exception end the whole job: the other processes would wait for this one for ever.
 
+    A user's mistake is one line, `error: …`, and exit code 2, as from the commands.
+
     Args:
         rank_and_size: of this process; None before the job is joined and after it is left.
         lost_job: what a collective raises when another process has gone.
@@ -42,6 +46,10 @@ def abort_job_on_exception(rank_and_size: Callable[[], tuple[int, int] | None], 
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         member = rank_and_size()
+        if isinstance(error, UserError):
+            if isinstance(error, AgreedError) and member is not None and member[0] != error.spokesman:
+                time.sleep(AFTER_SPOKESMAN_S)
+            abort_job(f"error: {error}", exit_code=2)
         if member is not None and member[1] > 1:
             print(f"rank {member[0]} of {member[1]} on {os.uname().nodename}:", file=sys.stderr)
         if issubclass(kind, KeyboardInterrupt):

@@ -43,7 +43,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"hvd_imagenet.keras.{name}")
     if name == "elastic":
-        raise AttributeError(
+        # Not AttributeError, whose message `from hvd_imagenet.keras import elastic` would lose.
+        raise ImportError(
             "hvd_imagenet.keras has no elastic training: resume from a checkpoint on any number of processes instead, "
             "with callbacks.ResumableCheckpoint"
         )

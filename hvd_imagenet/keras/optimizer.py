@@ -14,21 +14,12 @@ from hvd_imagenet.keras.saving import keep_exclusions
 
 
 def DistributedOptimizer(
-    optimizer: Any,
-    name: str | None = None,
-    device_dense: str = "",
-    device_sparse: str = "",
-    compression: Any = horovod.Compression.none,
-    sparse_as_dense: bool = False,
-    gradient_predivide_factor: float = 1.0,
-    op: Any = horovod.Average,
-    backward_passes_per_step: int = 1,
-    average_aggregated_gradients: bool = False,
-    num_groups: int = 0,
-    groups: Any = None,
-    process_set: Any = horovod.global_process_set,
-    scale_local_gradients: bool = True,
-) -> Any:
+    optimizer: Any, name: str | None = None, device_dense: str = "", device_sparse: str = "",
+    compression: Any = horovod.Compression.none, sparse_as_dense: bool = False,
+    gradient_predivide_factor: float = 1.0, op: Any = horovod.Average, backward_passes_per_step: int = 1,
+    average_aggregated_gradients: bool = False, num_groups: int = 0, groups: Any = None,
+    process_set: Any = horovod.global_process_set, scale_local_gradients: bool = True,
+) -> Any:  # fmt: skip
     """Makes an optimizer of Keras reduce its gradients over all processes before it uses them.
 
     The optimizer itself is changed and returned: its class, configuration and variables stay, and a saved model loads
@@ -80,18 +71,11 @@ def DistributedOptimizer(
     hook = hook_of(optimizer)
     hook.move_to(optimizer)  # it may be there already, for a plan of learning rates
     hook.reduction = Reduction(
-        op=op,
-        name=_operation_name(name),
-        compression=compression,
-        sparse_as_dense=sparse_as_dense,
-        gradient_predivide_factor=gradient_predivide_factor,
-        groups=groups,
-        process_set=process_set,
-        scale_local_gradients=scale_local_gradients,
-        device_dense=device_dense,
-        device_sparse=device_sparse,
+        op=op, name=_operation_name(name), compression=compression, sparse_as_dense=sparse_as_dense,
+        gradient_predivide_factor=gradient_predivide_factor, groups=groups, process_set=process_set,
+        scale_local_gradients=scale_local_gradients, device_dense=device_dense, device_sparse=device_sparse,
         passes=passes,
-    )
+    )  # fmt: skip
     keep_exclusions(hook)
     object.__setattr__(optimizer, "register_local_var", hook.reduction.local.append)
     return optimizer
@@ -124,13 +108,23 @@ def _what_it_is(thing: Any) -> str:
     if isinstance(thing, str):
         return f"not the name {thing!r}: write keras.optimizers.get({thing!r})"
     if isinstance(thing, type):
-        return f"not a class: write {thing.__name__}()"
+        return f"not a class: write {_written(thing)}"
     kind = type(thing)
     if kind.__module__.startswith("torch."):
         return f"not {kind.__module__}.{kind.__name__}: for a loop in PyTorch use hvd_imagenet.torch"
     if hasattr(thing, "apply_gradients") or hasattr(thing, "minimize"):
-        return f"not {kind.__module__}.{kind.__name__}: write keras.optimizers.{kind.__name__}"
+        return f"not {kind.__module__}.{kind.__name__}: write {_written(kind)}"
     return f"not {thing!r} of {kind.__module__}.{kind.__name__}"
+
+
+def _written(kind: type) -> str:
+    """How Keras 3 has an optimizer of another Keras or TensorFlow."""
+    name = kind.__name__.removesuffix("Optimizer")
+    name = "SGD" if name in ("GradientDescent", "Momentum") else name
+    known = issubclass(kind, keras.optimizers.Optimizer) or hasattr(keras.optimizers, name)
+    if not known:
+        return "one of keras.optimizers"
+    return f"keras.optimizers.{name}()" if hasattr(keras.optimizers, name) else f"{kind.__name__}()"
 
 
 def _check_options(op: Any, predivide_factor: float, groups: Any, process_set: Any, device: str) -> None:

@@ -22,7 +22,7 @@ def allreduce(
     """The mean of a value over all processes, or another reduction.
 
     Args:
-        value: anything of the same shape and dtype on every process.
+        value: anything of the same shape and dtype on every process; the mean of integers is an integer, cut off.
         name: of the collective.
         average: True for op=Average, False for op=Sum; Horovod's older form.
         prescale_factor: multiplies before the reduction.

@@ -1,6 +1,7 @@
 """Runs a function of a test file on several ranks, started by this project's own launcher.
 
-Run as a program, this file is one rank: FILE FUNCTION ARGUMENTS, the last as JSON.
+Run as a program, this file is one rank: HOROVOD FILE FUNCTION ARGUMENTS, the last as JSON. Horovod's library for one
+framework must not stand beside that for another in one process: each joins and leaves MPI for itself.
 """
 
 import importlib
@@ -56,9 +57,10 @@ def program(*words: str) -> list[str]:
 
 
 def run_ranks(
-    processes: int, function: Callable[..., None], *arguments: Any, timeout_s: float = 120, **variables: str
-) -> str:
-    """Calls a function on every rank of a job, after hvd.init(); in tests/parallel/keras that of hvd_imagenet.keras.
+    processes: int, function: Callable[..., None], *arguments: Any, timeout_s: float = 120,
+    horovod: str = "horovod.torch", **variables: str,
+) -> str:  # fmt: skip
+    """Calls a function on every rank of a job, after hvd.init().
 
     A failure on any rank ends the job, and fails the test with what the ranks have printed. Horovod looks for work
     every millisecond, so that checks with hundreds of small collectives are over soon.
@@ -68,12 +70,13 @@ def run_ranks(
         function: at the top level of a file; it takes the arguments.
         arguments: plain data.
         timeout_s: after which the job is ended.
+        horovod: the module to join the job with, horovod.torch or hvd_imagenet.keras.
         variables: of the environment, beside those of a user's shell.
 
     Returns:
         What the ranks have printed, standard error last.
     """
-    words = [sys.executable, __file__, function.__code__.co_filename, function.__name__]
+    words = [sys.executable, __file__, horovod, function.__code__.co_filename, function.__name__]
     command = program("launch", "-np", str(processes), "--", *words, json.dumps(arguments, default=str))
     done = run(command, timeout_s=timeout_s, **{"HOROVOD_CYCLE_TIME": "1", **variables})
     output = done.stdout + done.stderr
@@ -82,11 +85,11 @@ def run_ranks(
     return output
 
 
-def main(file: str, name: str, arguments: str) -> None:
-    # Keras starts Horovod for the framework that it runs on.
-    hvd: Any = importlib.import_module("hvd_imagenet.keras" if Path(file).parent.name == "keras" else "horovod.torch")
+def main(horovod: str, file: str, name: str, arguments: str) -> None:
+    sys.path.insert(0, str(Path(file).parent))
+    hvd: Any = importlib.import_module(horovod)
     hvd.init()
-    if hvd.__name__ == "horovod.torch":
+    if horovod == "horovod.torch":
         importlib.import_module("hvd_imagenet.torch").abort_job_on_exception()
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     assert spec is not None

@@ -1,7 +1,10 @@
 """Horovod's four callbacks under their names and with their arguments, computing what the paper has."""
 
+import math
 from collections.abc import Callable, Collection
 from typing import Any
+
+import keras
 
 from hvd_imagenet.core.minibatch import positive_integer
 from hvd_imagenet.core.schedules import gradual_warmup
@@ -61,9 +64,9 @@ class LearningRateScheduleCallback(PlannedRates):
     each step also under steps_per_execution > 1.
 
     Args:
-        initial_lr: η to multiply, 0 or more.
+        initial_lr: η to multiply, 0 or more; None, as in older Horovod, for the optimizer's when training first begins.
         multiplier: a constant, or a function of the epoch: an integer with staircase, else epoch + batch /
-            steps_per_epoch.
+            steps_per_epoch. It must be given.
         start_epoch: the first epoch in which this callback sets η.
         end_epoch: the first one in which it no longer does; None for never. η then stays as it is.
         staircase: set η at the first step of every epoch instead of at every step.
@@ -84,12 +87,12 @@ class LearningRateScheduleCallback(PlannedRates):
     log_name = "lr"
 
     def __init__(
-        self, initial_lr: float, multiplier: float | Callable[[float], float], start_epoch: float = 0,
-        end_epoch: float | None = None, staircase: bool = True, momentum_correction: bool = True,
-        steps_per_epoch: int | None = None,
+        self, initial_lr: float | None = None, multiplier: float | Callable[[float], float] | None = None,
+        start_epoch: float = 0, end_epoch: float | None = None, staircase: bool = True,
+        momentum_correction: bool = True, steps_per_epoch: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(momentum_correction)
-        self.initial_lr = finite_rate("initial_lr", initial_lr)
+        self.initial_lr = None if initial_lr is None else finite_rate("initial_lr", initial_lr)
         self.multiplier = multiplier if callable(multiplier) else finite_rate("multiplier", multiplier)
         self.start_epoch = finite_rate("start_epoch", start_epoch)
         if end_epoch is not None and finite_rate("end_epoch", end_epoch) < start_epoch:
@@ -104,6 +107,8 @@ class LearningRateScheduleCallback(PlannedRates):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Finds out the number of steps, of this fit and not of the one before."""
         super().on_train_begin(logs)
+        if self.initial_lr is None:
+            self.initial_lr = self._rate_now()
         self._steps = self.steps_per_epoch or (self.params or {}).get("steps") or 0
         if not self.staircase and not self._steps:
             raise ValueError(
@@ -123,7 +128,11 @@ class LearningRateScheduleCallback(PlannedRates):
             return LEAVE if step else self._multiplied(self._epoch)
         return self._multiplied(self._epoch + step / self._steps)
 
+    def _rate_now(self) -> float:
+        return float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+
     def _multiplied(self, epoch: float) -> float:
+        assert self.initial_lr is not None
         if not callable(self.multiplier):
             return self.initial_lr * self.multiplier
         return self.initial_lr * finite_rate(f"multiplier({epoch:g})", self.multiplier(epoch))
@@ -135,10 +144,12 @@ class LearningRateWarmupCallback(LearningRateScheduleCallback):
     Unlike Horovod's: the first step has initial_lr / size(), where Horovod is one amount ahead; a fractional
     warmup_epochs ends where it says, where Horovod goes on to the end of that epoch (2.5 epochs on 8 ranks: up to 1.175
     times initial_lr); zero is no warmup, where Horovod leaves η alone; momentum correction as in
-    LearningRateScheduleCallback. The first step after warmup has initial_lr exactly, unless another callback sets it.
+    LearningRateScheduleCallback. The first step after warmup has initial_lr exactly, unless another callback sets it,
+    or η is no longer what the last step of warmup had: one of Keras' own, such as ReduceLROnPlateau, has set it then.
 
     Args:
-        initial_lr: η to reach; that of the whole job, so kη and not the η of one rank.
+        initial_lr: η to reach; that of the whole job, so kη and not the η of one rank. None, as in older Horovod, for
+            the optimizer's when training first begins.
         warmup_epochs: 0 or more, fractional too.
         momentum_correction: scale the velocity where η changes (section 3, remark 2).
         steps_per_epoch: None for what fit knows.
@@ -152,7 +163,7 @@ class LearningRateWarmupCallback(LearningRateScheduleCallback):
     """
 
     def __init__(
-        self, initial_lr: float, warmup_epochs: float = 5, momentum_correction: bool = True,
+        self, initial_lr: float | None = None, warmup_epochs: float = 5, momentum_correction: bool = True,
         steps_per_epoch: int | None = None, verbose: int = 0,
     ) -> None:  # fmt: skip
         self.warmup_epochs = finite_rate("warmup_epochs", warmup_epochs)
@@ -172,10 +183,10 @@ class LearningRateWarmupCallback(LearningRateScheduleCallback):
 
     def _rate(self, step: int, earlier: float | None) -> float | None:
         """That of the schedule, and initial_lr in the first step after warmup where nobody claims it."""
-        in_warmup = self._epoch < self.warmup_epochs
-        before = self._epoch - 1 / self._steps
-        if not in_warmup and step == 0 and before < self.warmup_epochs and earlier is None:
-            return self.initial_lr
+        before = self._epoch - 1 / self._steps  # the last step of the epoch before
+        if before < self.warmup_epochs <= self._epoch and step == 0 and earlier is None:
+            untouched = before < 0 or math.isclose(self._rate_now(), self._multiplied(before), rel_tol=1e-6)
+            return self.initial_lr if untouched else None
         return super()._rate(step, earlier)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

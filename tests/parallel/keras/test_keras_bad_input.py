@@ -22,11 +22,14 @@ def optimizers_that_are_none() -> None:
     # Of what is not loaded here: PyTorch and tf_keras.
     torch_sgd = type("SGD", (), {"__module__": "torch.optim.sgd"})()
     tf_keras_adam = type("Adam", (), {"__module__": "tf_keras.src.optimizers.adam", "apply_gradients": None})()
+    of_version_1 = type("GradientDescentOptimizer", (), {"minimize": None})()
     for thing, message in [
         ("adam", "needs an optimizer of Keras 3, not the name 'adam': write keras.optimizers.get('adam')"),
-        (keras.optimizers.SGD, "not a class: write SGD()"),
+        (keras.optimizers.SGD, "not a class: write keras.optimizers.SGD()"),
         (torch_sgd, "not torch.optim.sgd.SGD: for a loop in PyTorch use hvd_imagenet.torch"),
-        (tf_keras_adam, "not tf_keras.src.optimizers.adam.Adam: write keras.optimizers.Adam"),
+        (tf_keras_adam, "not tf_keras.src.optimizers.adam.Adam: write keras.optimizers.Adam()"),
+        (of_version_1, "write keras.optimizers.SGD()"),
+        (type("Lookahead", (), {"minimize": None})(), "Lookahead: write one of keras.optimizers"),
         (None, "not None of builtins.NoneType"),
     ]:
         with raises(TypeError, message):
@@ -98,8 +101,14 @@ def what_keras_3_cannot_take() -> None:
         model.compile(optimizer, loss="mse", experimental_run_tf_function=False)
     with raises(TypeError, "no_such_option"):
         model.compile(optimizer, no_such_option=1)
-    with raises(AttributeError, "no elastic training: resume from a checkpoint"):
-        _ = hvd.elastic
+    with raises(ImportError, "no elastic training: resume from a checkpoint"):
+        from hvd_imagenet.keras import elastic as _
+    with raises(ImportError, "on rank 0 alone use keras.callbacks.ModelCheckpoint(path, save_best_only=True)"):
+        _ = hvd.callbacks.BestModelCheckpoint
+    with raises(AttributeError, "has no attribute 'no_such_name'"):
+        _ = hvd.callbacks.no_such_name
+    with raises(ValueError, "Adam(lr=0.5) is of older Keras: write Adam(learning_rate=0.5)"):
+        keras.optimizers.Adam(lr=0.5)
     with raises(AttributeError, "has no attribute 'no_such_name'"):
         _ = hvd.no_such_name
     with raises(ValueError, "You must call `compile()` before"):
@@ -218,7 +227,7 @@ def raise_on_one() -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (train_different_models, "rank 1 has .*kernel.* [5, 7].*, where rank 0 has"),
+        (train_different_models, "exit code 2.*\nerror: rank 1 has .*kernel.* [5, 7].*, where rank 0 has"),
         (raise_on_one, "RuntimeError: this rank alone"),
     ],
 )
@@ -226,3 +235,6 @@ def test_a_failure_ends_the_whole_job(function: Callable[[], None], message: str
     with pytest.raises(AssertionError, match=re.escape(message).replace(r"\.\*", ".*")) as caught:
         run_keras_ranks(2, function, timeout_s=60)
     assert "not done after" not in str(caught.value)
+    if function is train_different_models:  # one line, from one rank
+        assert "Traceback" not in str(caught.value).partition("exit code")[2]
+        assert str(caught.value).count("error: rank 1 has") == 1

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ranks import run_ranks
+from keras_ranks import run_keras_ranks
 
 X = np.array([[[1.0, 2.0], [3.0, -1.0]], [[0.5, 4.0], [-2.0, 1.0]]])  # rank, image, feature
 Y = np.array([[[1.0], [2.0]], [[-1.0], [0.5]]])
@@ -224,5 +224,5 @@ def check_broadcast() -> None:
 
 @pytest.mark.parametrize("backend", ["tensorflow", "torch"])
 def test_broadcast(backend: str) -> None:
-    output = run_ranks(2, check_broadcast, timeout_s=240, KERAS_BACKEND=backend)
+    output = run_keras_ranks(2, check_broadcast, timeout_s=240, KERAS_BACKEND=backend)
     assert output.count("OwnStep.train_step is its own, and model.optimizer is not distributed") == 1

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ranks import run_ranks
+from keras_ranks import run_keras_ranks
 
 TRAINING, VALIDATION = (5, 9, 2), (4, 0, 7)  # images of each rank; the ranks above those of the job have none
 GENERATOR = np.random.default_rng(3)
@@ -217,4 +217,4 @@ def check_metrics() -> None:
 
 @pytest.mark.parametrize(("backend", "ranks"), [("tensorflow", 3), ("torch", 2)])
 def test_metrics(backend: str, ranks: int) -> None:
-    run_ranks(ranks, check_metrics, timeout_s=240, KERAS_BACKEND=backend)
+    run_keras_ranks(ranks, check_metrics, timeout_s=240, KERAS_BACKEND=backend)

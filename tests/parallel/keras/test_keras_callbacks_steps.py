@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ranks import run_ranks
+from keras_ranks import run_keras_ranks
 
 from hvd_imagenet.core.minibatch import Minibatch
 from hvd_imagenet.core.momentum import State, correct_momentum, paper_step
@@ -185,6 +185,32 @@ def check_native_schedule(steps_per_execution: int) -> None:
         assert resumed.train_function is not None
 
 
+def check_warmup_with_keras_callbacks() -> None:
+    """What they set after warmup stays; without initial_lr it is the optimizer's, as in older Horovod."""
+    import keras
+
+    from hvd_imagenet.keras.callbacks import LearningRateScheduleCallback, LearningRateWarmupCallback
+
+    same = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate)
+    steps = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.03 if epoch >= 2 else rate)
+    plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=1, min_delta=100.0, factor=0.5)
+    last_of_warmup = gradual_warmup(RATE / RANKS, RATE, 2)(2 - 1 / STEPS)
+    own = LearningRateScheduleCallback(multiplier=0.5, start_epoch=2)
+    for other, expected in [(same, RATE), (steps, 0.03), (plateau, last_of_warmup / 2), (own, RATE / 2)]:
+        for reverse in (False, True):
+            model = model_of(sgd())
+            rates: list[float] = []
+            look = keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda batch, logs, m=model, rates=rates: rates.append(
+                    float(m.optimizer.learning_rate)
+                )
+            )
+            callbacks = [LearningRateWarmupCallback(warmup_epochs=2), other]
+            fit(model, [*(callbacks[::-1] if reverse else callbacks), look], epochs=3)
+            np.testing.assert_allclose(rates[2 * STEPS - 1], last_of_warmup, rtol=1e-6)
+            np.testing.assert_allclose(rates[2 * STEPS :], [expected] * STEPS, rtol=1e-6, err_msg=str(other))
+
+
 def check_accumulation(steps_per_execution: int) -> None:
     """Both passes of an update have its η; seven passes an epoch, so one update is of two epochs."""
     model = model_of(sgd(gradient_accumulation_steps=2), steps_per_execution)
@@ -224,9 +250,10 @@ def check_steps() -> None:
         check_accumulation(steps_per_execution)
     check_without_correction()
     check_loss_scaling()
+    check_warmup_with_keras_callbacks()
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "torch"])
 def test_rates_and_momentum_of_every_step(backend: str) -> None:
-    output = run_ranks(RANKS, check_steps, timeout_s=240, KERAS_BACKEND=backend)
+    output = run_keras_ranks(RANKS, check_steps, timeout_s=240, KERAS_BACKEND=backend)
     assert f"Epoch 2: finished gradual learning rate warmup to {RATE:g}." in output

@@ -50,6 +50,7 @@ def values() -> None:
     rank = hvd.rank()
     assert (hvd.size(), hvd.local_size(), hvd.cross_size(), hvd.is_initialized()) == (2, 2, 1, True)
     assert float(hvd.allreduce(float(rank))) == 0.5
+    assert int(hvd.allreduce(3 + rank)) == 3  # of integers
     assert float(hvd.allreduce(float(rank), average=False)) == 1.0
     assert float(hvd.allreduce(rank + 1.0, op=hvd.Sum, prescale_factor=2.0, postscale_factor=0.5)) == 3.0
     assert hvd.allreduce(tf.constant([1, 2]), op=hvd.Sum).numpy().tolist() == [2, 4]

@@ -18,9 +18,9 @@ from hvd_imagenet.keras.callbacks import (
 NAN = math.nan
 
 
-def rates(callbacks, epochs, steps, size=8, execution=1):
-    """η of every iteration as the callbacks of a list leave it; NaN before the first is set."""
-    of_iterations, rate = [], NAN
+def rates(callbacks, epochs, steps, size=8, execution=1, rate=NAN):
+    """η of every iteration as the callbacks of a list leave it; `rate` before the first is set."""
+    of_iterations = []
     for callback in callbacks:
         callback._steps = callback.steps_per_epoch or steps
         callback._communicator = SimpleNamespace(size=size, rank=0)
@@ -29,6 +29,7 @@ def rates(callbacks, epochs, steps, size=8, execution=1):
             plan = [None] * execution
             for callback in callbacks:
                 callback.on_epoch_begin(epoch)
+                callback._optimizer = SimpleNamespace(learning_rate=rate)
                 plan = callback.plan(batch, plan)
             for planned in plan[: steps - batch]:
                 rate = rate if planned is None or math.isnan(planned) else planned
@@ -98,8 +99,9 @@ def test_a_later_callback_wins_inside_its_own_epochs_only():
 def test_the_end_of_warmup_does_not_override_what_another_callback_sets():
     low = LearningRateScheduleCallback(0.8, 0.5, start_epoch=1)
     assert rates([low, LearningRateWarmupCallback(0.8, 1)], range(1, 3), steps=2) == [0.4] * 4
-    # … and lets alone what happens later: ReduceLROnPlateau, a run that goes on after warmup.
-    assert rates([LearningRateWarmupCallback(0.8, 1)], range(1, 3), steps=2) == [0.8] * 4
+    # … and lets alone what Keras' own have set: 0.45 is what warmup leaves.
+    assert rates([LearningRateWarmupCallback(0.8, 1)], range(1, 3), steps=2, rate=0.45) == [0.8] * 4
+    assert rates([LearningRateWarmupCallback(0.8, 1)], range(1, 3), steps=2, rate=0.02) == [0.02] * 4
     assert np.isnan(rates([LearningRateWarmupCallback(0.8, 1)], range(2, 4), steps=2)).all()
 
 
@@ -133,8 +135,8 @@ def test_the_native_schedule_goes_by_the_optimizers_count():
     [
         (lambda: LearningRateWarmupCallback(0.1, -1), "warmup_epochs must be a finite number of 0 or more, not -1"),
         (lambda: LearningRateWarmupCallback(0.1, NAN), "warmup_epochs must be a finite number of 0 or more, not nan"),
-        (lambda: LearningRateWarmupCallback(None), "initial_lr must be a finite number of 0 or more, not None"),
-        (lambda: LearningRateScheduleCallback(None, 0.1), "initial_lr must be a finite number of 0 or more, not None"),
+        (lambda: LearningRateWarmupCallback("a"), "initial_lr must be a finite number of 0 or more, not 'a'"),
+        (lambda: LearningRateScheduleCallback(0.1), "multiplier must be a finite number of 0 or more, not None"),
         (lambda: LearningRateScheduleCallback(-1, 0.1), "initial_lr must be a finite number of 0 or more, not -1"),
         (lambda: LearningRateScheduleCallback(1, "x"), "multiplier must be a finite number of 0 or more, not 'x'"),
         (lambda: LearningRateScheduleCallback(1, 1, -2), "start_epoch must be a finite number of 0 or more, not -2"),
