@@ -15,9 +15,9 @@ from hvd_imagenet.data.listing import list_dataset
 from hvd_imagenet.data.synthetic import synthetic_dataset
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.recipes import Recipe, named, scaled_decay_epochs
+from hvd_imagenet.resuming import check_same_run, choose_checkpoint
 from hvd_imagenet.run_config import RunConfig
 from hvd_imagenet.run_folder import new_run_folder
-from hvd_imagenet.training_run import check_same_run, choose_checkpoint
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.keras.callbacks.validation import ExactValidation
 from hvd_imagenet.keras.communication import HorovodCommunicator
 from hvd_imagenet.recipes import Recipe
+from hvd_imagenet.resuming import check_same_run
 from hvd_imagenet.run_folder import SUMMARY, RunFolder
-from hvd_imagenet.training_run import TrainingRun, check_same_run
+from hvd_imagenet.training_run import TrainingRun
 
 _SECONDS_BETWEEN_REDUCTIONS = 1.0
 _TOP_1 = ("accuracy", "acc", "sparse_categorical_accuracy", "categorical_accuracy")

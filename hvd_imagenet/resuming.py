@@ -1,0 +1,76 @@
+"""Which checkpoint a run goes on from, and whether it is one of this run."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hvd_imagenet import checkpoint as checkpoints
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.recipes import Recipe
+from hvd_imagenet.run_config import RESUME_AUTO, RESUME_NEVER, RunConfig
+
+
+def choose_checkpoint(config: RunConfig) -> Path | None:
+    """The checkpoint that a run goes on from.
+
+    Args:
+        config: its out and resume.
+
+    Returns:
+        The checkpoint's folder, or None for a start from the beginning.
+
+    Raises:
+        UserError: a path without a checkpoint, or a run folder in the way of `--resume never`.
+
+    Example:
+        >>> choose_checkpoint(RunConfig(data=Path("d"), resume="never")) is None
+        True
+    """
+    there = checkpoints.latest(config.out) if config.out else None
+    if config.resume == RESUME_AUTO:
+        return there
+    if there is not None:
+        raise UserError(
+            f"--out {config.out} holds a run already; go on with it (--resume auto) or choose another folder"
+        )
+    return None if config.resume == RESUME_NEVER else checkpoints.find(Path(config.resume))
+
+
+def check_same_run(path: Path, manifest: Mapping[str, Any], recipe: Recipe, data_fingerprint: str) -> None:
+    """Raises UserError unless a checkpoint belongs to this recipe and data.
+
+    Args:
+        path: of the checkpoint, for the message.
+        manifest: the checkpoint's.
+        recipe: of the run that would go on from it.
+        data_fingerprint: of the training images.
+
+    Raises:
+        UserError: it is of another model, recipe or data; the message names the difference.
+
+    Example:
+        >>> there = json.loads(json.dumps({**asdict(Recipe()), "seed": 7}))
+        >>> manifest = {"recipe": there, "recipe_hash": "", "data_fingerprint": ""}
+        >>> check_same_run(Path("c"), manifest, Recipe(), "")
+        Traceback (most recent call last):
+        ...
+        hvd_imagenet.errors.UserError: checkpoint c is of another recipe: seed 7 there, 0 here; \
+use the same options, or start anew with another --out
+    """
+    if manifest["recipe_hash"] != recipe.hash:
+        there, here = manifest["recipe"], json.loads(json.dumps(asdict(recipe)))
+        differences = [
+            f"{name} {there.get(name)} there, {value} here" for name, value in here.items() if there.get(name) != value
+        ]
+        what = "model" if there.get("model") != recipe.model else "recipe"
+        raise UserError(
+            f"checkpoint {path} is of another {what}: {'; '.join(differences)}; "
+            f"use the same options, or start anew with another --out"
+        )
+    if manifest["data_fingerprint"] != data_fingerprint:
+        raise UserError(
+            f"checkpoint {path} is of other data: the names or classes of the training images differ; "
+            f"give the same --data and --train-list, or start anew with another --out"
+        )
