@@ -1,10 +1,11 @@
-"""The argument list of mpirun for processes on one machine: pure functions over what was found out before."""
+"""The argument list of mpirun, on this machine or on several hosts: pure functions over what was found out before."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.environment import TERMINAL_VARIABLE
+from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
 
 # Horovod's background thread looks for work once a cycle. At its default of 1 ms it takes a core that computes
@@ -108,6 +109,9 @@ def mpirun_command(
     environment: Mapping[str, str],
     root: bool,
     terminal: bool,
+    places: Sequence[Place] = (),
+    interface: str | None = None,
+    forwarded: Sequence[str] = (),
 ) -> list[str]:
     """The whole argument list.
 
@@ -116,11 +120,14 @@ def mpirun_command(
         major: of Open MPI, 4 or 5.
         processes: how many to start.
         command: the program of every process, and its arguments.
-        machine: what this machine offers.
+        machine: what this machine offers, or the smallest of the hosts.
         environment: the variables that the processes inherit. Of these none is written into the list, where other
             users of the machine could read a password; only what `tuning` chooses is.
         root: whether the user is root, as in a container.
         terminal: whether what the processes print goes to a terminal.
+        places: the hosts; none for this machine.
+        interface: the network interface for all traffic between hosts; None leaves the choice to Open MPI.
+        forwarded: names of the variables that other hosts get from here; the values travel over mpirun's connection.
 
     Returns:
         mpirun, its options, and the command.
@@ -128,21 +135,38 @@ def mpirun_command(
     Example:
         >>> print(*mpirun_command("mpirun", 5, 2, ["true"], machine=Machine(2, 0, True), environment={"HOME": "/h"},
         ...                       root=False, terminal=False))  # doctest: +NORMALIZE_WHITESPACE
-        mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --stdin none
-            -x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20 true
+        mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1
+            --mca btl ^tcp --stdin none -x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20 true
     """
-    words = [mpirun, "-np", str(processes), *placement(processes, machine)]
+    fullest = max((place.processes for place in places), default=processes)
+    words = [mpirun, "-np", str(processes), *_hosts(places, interface, major), *placement(fullest, machine)]
     # A process that waits for the others gives its core to the threads that still compute.
     words += ["--mca", "mpi_yield_when_idle", "1"]
+    # Shared memory serves one machine; without this every process listens on all of the machine's addresses as well.
+    if "OMPI_MCA_btl" not in environment:
+        words += ["--mca", "btl", "^tcp"]
     # Without this mpirun eats the rest of a script that is read from standard input.
     words += ["--stdin" if major == 5 else "-stdin", "none"]
     if major == 4:
         words.append("-q")
     if root:
         words.append("--allow-run-as-root")
-    variables = tuning(processes, machine, environment)
+    variables = tuning(fullest, machine, environment)
+    if interface:
+        variables |= {"HOROVOD_GLOO_IFACE": interface, "NCCL_SOCKET_IFNAME": interface}
     if terminal:
         variables[TERMINAL_VARIABLE] = "1"
     for name, value in variables.items():
         words += ["-x", f"{name}={value}"]
+    for name in forwarded if places else ():
+        words += ["-x", name]
     return [*words, *command]
+
+
+def _hosts(places: Sequence[Place], interface: str | None, major: int) -> list[str]:
+    """The options that name the hosts and the network between them."""
+    words = ["-H", ",".join(f"{place.host}:{place.processes}" for place in places)] if places else []
+    if interface:
+        runtime = "--prtemca" if major == 5 else "--mca"
+        words += ["--mca", "btl_tcp_if_include", interface, runtime, "oob_tcp_if_include", interface]
+    return words

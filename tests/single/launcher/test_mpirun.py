@@ -1,6 +1,7 @@
 import pytest
 
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
 from hvd_imagenet.launcher.mpirun import default_processes, mpirun_command, open_mpi_major
 
@@ -12,34 +13,59 @@ TRAIN = ["python", "-m", "hvd_imagenet", "train", "--out", "a b"]
 GOLDEN = {
     "two ranks on two cores": (
         {"major": 5, "processes": 2, "machine": CPU},
-        "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --stdin none "
+        "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
         "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20",
     ),
     "root in a container, with a terminal": (
         {"major": 5, "processes": 1, "machine": CPU, "root": True, "terminal": True},
-        "mpirun -np 1 --map-by slot:PE=2 --bind-to core --mca mpi_yield_when_idle 1 --stdin none "
+        "mpirun -np 1 --map-by slot:PE=2 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
         "--allow-run-as-root -x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_CYCLE_TIME=20 "
         "-x HVD_IMAGENET_TERMINAL=1",
     ),
     "more ranks than cores": (
         {"major": 5, "processes": 3, "machine": CPU},
-        "mpirun -np 3 --map-by :OVERSUBSCRIBE --bind-to none --mca mpi_yield_when_idle 1 --stdin none "
+        "mpirun -np 3 --map-by :OVERSUBSCRIBE --bind-to none --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
         "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20",
     ),
     "a part of the machine, where binding would leave it": (
         {"major": 5, "processes": 2, "machine": Machine(cores=4, gpus=0, whole=False)},
-        "mpirun -np 2 --map-by :OVERSUBSCRIBE --bind-to none --mca mpi_yield_when_idle 1 --stdin none "
+        "mpirun -np 2 --map-by :OVERSUBSCRIBE --bind-to none --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
         "-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_CYCLE_TIME=20",
     ),
     "a server of GPUs keeps Horovod's cycle": (
         {"major": 5, "processes": 8, "machine": SERVER},
-        "mpirun -np 8 --map-by slot:PE=8 --bind-to core --mca mpi_yield_when_idle 1 --stdin none "
+        "mpirun -np 8 --map-by slot:PE=8 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
         "-x OMP_NUM_THREADS=8 -x TF_NUM_INTRAOP_THREADS=8",
     ),
     "Open MPI 4": (
         {"major": 4, "processes": 2, "machine": CPU},
-        "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 -stdin none -q "
+        "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp -stdin none -q "
         "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20",
+    ),
+    "two hosts, the second with one process fewer": (
+        {
+            "major": 5,
+            "processes": 7,
+            "machine": SERVER,
+            "places": [Place("node1", 4), Place("node2", 3)],
+            "interface": "eth1",
+            "forwarded": ["HOME", "HVD_IMAGENET_JOB"],
+        },
+        "mpirun -np 7 -H node1:4,node2:3 --mca btl_tcp_if_include eth1 --prtemca oob_tcp_if_include eth1 "
+        "--map-by slot:PE=16 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
+        "-x OMP_NUM_THREADS=16 -x TF_NUM_INTRAOP_THREADS=16 -x HOROVOD_GLOO_IFACE=eth1 -x NCCL_SOCKET_IFNAME=eth1 "
+        "-x HOME -x HVD_IMAGENET_JOB",
+    ),
+    "one machine needs no variable's name, Open MPI 4": (
+        {"major": 4, "processes": 1, "machine": CPU, "interface": "lo", "forwarded": ["HOME"]},
+        "mpirun -np 1 --mca btl_tcp_if_include lo --mca oob_tcp_if_include lo --map-by slot:PE=2 --bind-to core "
+        "--mca mpi_yield_when_idle 1 --mca btl ^tcp -stdin none -q -x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 "
+        "-x HOROVOD_CYCLE_TIME=20 -x HOROVOD_GLOO_IFACE=lo -x NCCL_SOCKET_IFNAME=lo",
+    ),
+    "the user's own choice of transports": (
+        {"major": 5, "processes": 1, "machine": CPU, "environment": {"OMPI_MCA_btl": "self,tcp"}},
+        "mpirun -np 1 --map-by slot:PE=2 --bind-to core --mca mpi_yield_when_idle 1 --stdin none "
+        "-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_CYCLE_TIME=20",
     ),
     "the user's own settings stay, and no value of theirs is written out": (
         {
@@ -48,7 +74,7 @@ GOLDEN = {
             "machine": CPU,
             "environment": {"OMP_NUM_THREADS": "7", "HOROVOD_CYCLE_TIME": "3", "WANDB_API_KEY": "hunter2"},
         },
-        "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --stdin none "
+        "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
         "-x TF_NUM_INTRAOP_THREADS=1",
     ),
 }
