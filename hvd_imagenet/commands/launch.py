@@ -7,6 +7,7 @@ import shlex
 import sys
 
 import hvd_imagenet.commands
+from hvd_imagenet.launcher.allowed_environment import allowed_environment, tools_left_out
 from hvd_imagenet.launcher.local import build_command, check_processes, resolve_program
 from hvd_imagenet.launcher.machine import this_machine
 from hvd_imagenet.launcher.mpirun import default_processes
@@ -20,6 +21,8 @@ examples:
 
 Processes are bound to their share of the cores; OMP_NUM_THREADS,
 TF_NUM_INTRAOP_THREADS and HOROVOD_CYCLE_TIME are set unless you have set them.
+Of your other environment variables the processes get what Python, the
+frameworks, GPUs, MPI and Slurm read; --env NAME adds one, --env 'WANDB_*' several.
 The exit code is that of the first process that failed.
 """
 
@@ -32,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="number of processes; default: one per GPU, or one per core where there is no GPU",
+    )
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="pass on this environment variable of yours as well; repeatable",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the mpirun command on one line and stop")
     parser.add_argument(
@@ -57,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     machine = this_machine()
     processes = default_processes(machine) if arguments.num_proc is None else arguments.num_proc
     check_processes(processes)
+    environment = allowed_environment(os.environ, arguments.env)
     command = build_command(processes, program, machine)
     if arguments.dry_run:
         print(shlex.join(command))
@@ -67,4 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
             flush=True,
         )
-    return run_job(command, os.environ)
+    missed = tools_left_out(os.environ, arguments.env)
+    if missed and words[0] not in own_commands:
+        print(
+            f"note: the processes do not get {', '.join(missed)}; --env NAME passes one on", file=sys.stderr, flush=True
+        )
+    return run_job(command, environment)

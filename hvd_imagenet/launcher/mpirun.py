@@ -145,6 +145,9 @@ def mpirun_command(
     # Shared memory serves one machine; without this every process listens on all of the machine's addresses as well.
     if "OMPI_MCA_btl" not in environment:
         words += ["--mca", "btl", "^tcp"]
+    # Shared memory serves one machine; without this every process listens on all of the machine's addresses as well.
+    if "OMPI_MCA_btl" not in environment:
+        words += ["--mca", "btl", "^tcp"]
     # Without this mpirun eats the rest of a script that is read from standard input.
     words += ["--stdin" if major == 5 else "-stdin", "none"]
     if major == 4:
