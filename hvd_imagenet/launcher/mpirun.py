@@ -143,10 +143,7 @@ def mpirun_command(
     # A process that waits for the others gives its core to the threads that still compute.
     words += ["--mca", "mpi_yield_when_idle", "1"]
     # Shared memory serves one machine; without this every process listens on all of the machine's addresses as well.
-    if "OMPI_MCA_btl" not in environment:
-        words += ["--mca", "btl", "^tcp"]
-    # Shared memory serves one machine; without this every process listens on all of the machine's addresses as well.
-    if "OMPI_MCA_btl" not in environment:
+    if not places and "OMPI_MCA_btl" not in environment:
         words += ["--mca", "btl", "^tcp"]
     # Without this mpirun eats the rest of a script that is read from standard input.
     words += ["--stdin" if major == 5 else "-stdin", "none"]
