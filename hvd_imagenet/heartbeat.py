@@ -13,10 +13,13 @@ from typing import NamedTuple
 VARIABLE = "HVD_IMAGENET_HEARTBEAT_FD"
 """Names the inherited descriptor of the shared memory."""
 
+WAITING = ("reducing", "waiting", "agreeing")
+"""First words of actions that wait for other ranks."""
+
 _MEMORY = "hvd_imagenet_heartbeat"
 _BYTES = mmap.PAGESIZE
 _ACTION_BYTES = 64
-_RECORD = struct.Struct(f"<dq{_ACTION_BYTES}s")
+_RECORD = struct.Struct(f"<dqq{_ACTION_BYTES}s")
 _NO_ITERATION = -1
 _last_iteration = _NO_ITERATION
 
@@ -28,18 +31,21 @@ class Beat(NamedTuple):
         time_s: of the machine's monotonic clock.
         iteration: that it was in; None before the first.
         action: what it began to do.
+        pid: of the process, which may be a child of the one that the guard has started.
     """
 
     time_s: float
     iteration: int | None
     action: str
+    pid: int
 
 
 def beat(action: str, iteration: int | None = None) -> None:
     """Says what this process does from now on; takes about a microsecond.
 
     Args:
-        action: as in "rank 1 has been … for 600 s": "computing", "reading images"; up to 64 bytes.
+        action: as in "rank 1 has been … for 600 s": "computing", "reading images"; up to 64 bytes. One that begins
+            with a word of WAITING waits for other ranks, and makes no culprit of a rank that stands still.
         iteration: counted from 0; None for that of the beat before.
 
     Example:
@@ -51,7 +57,7 @@ def beat(action: str, iteration: int | None = None) -> None:
     if iteration is not None:
         _last_iteration = iteration
     # The reader may see half of a record that is being written; it sees the whole one soon after.
-    _RECORD.pack_into(_page, 0, time.monotonic(), _last_iteration, action.encode()[:_ACTION_BYTES])
+    _RECORD.pack_into(_page, 0, time.monotonic(), _last_iteration, os.getpid(), action.encode()[:_ACTION_BYTES])
 
 
 def expect_no_more() -> None:
@@ -61,7 +67,7 @@ def expect_no_more() -> None:
         >>> expect_no_more()
     """
     if _page is not None:
-        _RECORD.pack_into(_page, 0, 0.0, _NO_ITERATION, b"")
+        _RECORD.pack_into(_page, 0, 0.0, _NO_ITERATION, 0, b"")
 
 
 def create() -> tuple[int, mmap.mmap]:
@@ -90,11 +96,11 @@ def read(memory: mmap.mmap) -> Beat | None:
     Returns:
         None where there was none, or no further one is expected.
     """
-    time_s, iteration, action = _RECORD.unpack_from(memory)
+    time_s, iteration, pid, action = _RECORD.unpack_from(memory)
     if time_s == 0:
         return None
     words = action.rstrip(b"\0").decode(errors="replace")
-    return Beat(time_s, None if iteration == _NO_ITERATION else iteration, words)
+    return Beat(time_s, None if iteration == _NO_ITERATION else iteration, words, pid)
 
 
 def _inherited() -> mmap.mmap | None:
