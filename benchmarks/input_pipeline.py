@@ -1,9 +1,9 @@
 """Is our reader as fast as the others, and how near is it to the limit of JPEG decoding?
 
 JPEGs of 500 x 375 pixels and 55 kB, made here, to random-resized crops of 224 pixels, flips, batches of 32; on one core
-and on two. All are in processes of their own, confined to as many cores as they have threads, and take turns. A rate is
-the median over rounds; a ratio the median over rounds of (our rate / the peer's) of the same round, so higher is better
-for us:
+and on two. All are in processes of their own, confined to as many cores as they have threads, and take turns, between
+which they are stopped. A rate is the median over rounds; a ratio the median over rounds of (our rate / the peer's) of
+the same round, so higher is better for us:
 
 - vs_pil, vs_dali, vs_tf_data, vs_opencv_threads: on one core; with _2_threads: on two. TensorFlow's own sampling takes
   smaller crops than the others' (in the mean 0.39 of the image against 0.44), which are less to decode;
@@ -20,6 +20,7 @@ import argparse
 import importlib.metadata
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,7 @@ import tempfile
 from pathlib import Path
 
 import input_images
+import psutil
 from input_contestants import BATCH, CONTESTANTS
 from step_overhead import provenance
 from tqdm import tqdm
@@ -54,17 +56,27 @@ class Contestant:
         )
         if self._answer() != "ready":
             raise RuntimeError(f"{' '.join(command)} does not work; its messages are above")
+        self._signal(signal.SIGSTOP)
 
     def turn(self, batches: int) -> dict[str, float]:
         assert self._process.stdin is not None
+        self._signal(signal.SIGCONT)
         self._process.stdin.write(f"{batches}\n")
         self._process.stdin.flush()
-        return json.loads(self._answer())
+        answer = json.loads(self._answer())
+        self._signal(signal.SIGSTOP)
+        return answer
 
     def end(self) -> None:
         assert self._process.stdin is not None
+        self._signal(signal.SIGCONT)
         self._process.stdin.close()
         self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        """Stops or continues it with all that it has started: read-ahead without limit would run in others' turns."""
+        for process in (this := psutil.Process(self._process.pid), *this.children(recursive=True)):
+            process.send_signal(number)
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
@@ -122,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batches", type=int, default=24, help=f"of {BATCH} images, that a turn takes")
+    parser.add_argument("--batches", type=int, default=48, help=f"of {BATCH} images, that a turn takes")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, packed = Path(name, "images"), Path(name, "packed")

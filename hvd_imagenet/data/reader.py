@@ -158,8 +158,19 @@ class Reader:
         pixels = np.empty((len(images), self._size_px, self._size_px, 3), dtype=np.uint8)
         step = max(1, min(_IMAGES_PER_TASK, -(-len(images) // self._threads)))
         parts = [slice(start, start + step) for start in range(0, len(images), step)]
-        futures = [pool.submit(self._decode, epochs[part], images[part], pixels[part]) for part in parts]
+        draws, flips = self._draws(epochs, images)
+        futures = [pool.submit(self._decode, images[part], draws[part], flips[part], pixels[part]) for part in parts]
         return _Pending(pixels, images, futures, step)
+
+    def _draws(self, epochs: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of a whole batch at once, since numpy takes as long for a few: of crops, and which images are mirrored."""
+        crop = self._crop
+        if isinstance(crop, CentreCrop):
+            return np.zeros((len(images), 0)), np.zeros(len(images), dtype=bool)
+        flips = (
+            flip_decisions(self._seed, epochs, images) if crop.horizontal_flip else np.zeros(len(images), dtype=bool)
+        )
+        return crop_draws(self._seed, epochs, images), flips
 
     def _finish(self, pending: "_Pending") -> Batch:
         """Waits for a batch's images, and puts substitutes in the place of those that cannot be read."""
@@ -187,15 +198,12 @@ class Reader:
             self._substitution.report(name, reason)
         return pixels, labels
 
-    def _decode(self, epochs: np.ndarray, images: np.ndarray, pixels: np.ndarray) -> "list[tuple[int, UserError]]":
+    def _decode(
+        self, images: np.ndarray, draws: np.ndarray, flips: np.ndarray, pixels: np.ndarray
+    ) -> "list[tuple[int, UserError]]":
         """Decodes a few images into `pixels`, a view of the batch; returns which of them failed, if any may."""
         crop = self._crop
         full_quality = isinstance(crop, CentreCrop)
-        flips = np.zeros(len(images), dtype=bool)
-        if isinstance(crop, Augmentation):
-            draws = crop_draws(self._seed, epochs, images)
-            if crop.horizontal_flip:
-                flips = flip_decisions(self._seed, epochs, images)
         errors = []
         for index, image in enumerate(images.tolist()):
             if isinstance(crop, Augmentation):
