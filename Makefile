@@ -17,7 +17,7 @@ INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(FRAMEWORKS))
 DIGITS := data/digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint format bench clean
+.PHONY: help setup train test test-faults lint format bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
