@@ -13,6 +13,7 @@ from hvd_imagenet.core.metrics import Sums
 from hvd_imagenet.data.evaluation_data import Matched, list_evaluation
 from hvd_imagenet.data.images import Images
 from hvd_imagenet.data.reader import Reader
+from hvd_imagenet.errors import UserError
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
 from hvd_imagenet.session import agree, first_on_each_host
@@ -69,6 +70,7 @@ def open_checkpoint(path: Path, data: Path, threads: int | None, communicator: C
         return found, checkpoints.load(found)
 
     found, checkpoint = together(communicator, read)
+    recipe = together(communicator, lambda: _recipe_of(found, checkpoint))
     outputs, trained = len(checkpoint.tensors["model"]["fc.bias"]), checkpoint.manifest.get("classes")
 
     def list_images() -> tuple[Images, Matched]:
@@ -77,12 +79,23 @@ def open_checkpoint(path: Path, data: Path, threads: int | None, communicator: C
     validation, matched = first_on_each_host(communicator, list_images)
     agree(communicator, f"--data {data}", validation.fingerprint())
     agree(communicator, f"--checkpoint {found}", *checkpoint.manifest["sha256"].values())
-    recorded: dict[str, Any] = checkpoint.manifest["recipe"]
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in recorded.items()}
     part = "model_ema" if "model_ema" in checkpoint.tensors else "model"
     weights = checkpoint.tensors[part]
     config = RunConfig(data=data, dtype=str(weights["fc.bias"].dtype), threads=threads)
-    return Opened(found, f"checkpoint {found}", Recipe(**fields), config, part, weights, validation, matched)
+    return Opened(found, f"checkpoint {found}", recipe, config, part, weights, validation, matched)
+
+
+def _recipe_of(path: Path, checkpoint: Checkpoint) -> Recipe:
+    recorded, bias = checkpoint.manifest.get("recipe"), checkpoint.tensors["model"].get("fc.bias")
+    if recorded is None or bias is None or bias.ndim != 1:
+        raise UserError(f"checkpoint {path}: it has no recipe or no output layer (fc.bias); take one of a training run")
+    fields: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in recorded.items()}
+    try:
+        return Recipe(**fields)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"checkpoint {path}: its recipe is none of this version's ({error}); use the one that wrote it"
+        ) from error
 
 
 def report(opened: Opened, sums: Sums, communicator: Communicator) -> dict[str, Any] | None:

@@ -7,35 +7,41 @@ from pathlib import Path
 from typing import Any
 
 from hvd_imagenet import checkpoint as checkpoints
+from hvd_imagenet.checkpoint import Found, check_can_go_on
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RESUME_AUTO, RESUME_NEVER, RunConfig
 
 
-def choose_checkpoint(config: RunConfig) -> Path | None:
-    """The checkpoint that a run goes on from.
+def choose_checkpoint(config: RunConfig) -> Found:
+    """The checkpoint that a run goes on from, verified.
+
+    Where the newest one of the run folder is damaged, `--resume auto` takes the one before it; a checkpoint that was
+    asked for by its path must be whole.
 
     Args:
         config: its out and resume.
 
     Returns:
-        The checkpoint's folder, or None for a start from the beginning.
+        The checkpoint; nothing for a start from the beginning.
 
     Raises:
-        UserError: a path without a checkpoint, or a run folder in the way of `--resume never`.
+        UserError: a path without a whole checkpoint, or a run folder in the way of `--resume never`.
 
     Example:
-        >>> choose_checkpoint(RunConfig(data=Path("d"), resume="never")) is None
+        >>> choose_checkpoint(RunConfig(data=Path("d"), resume="never")).path is None
         True
     """
-    there = checkpoints.latest(config.out) if config.out else None
     if config.resume == RESUME_AUTO:
-        return there
-    if there is not None:
+        return checkpoints.newest_readable(config.out) if config.out else Found()
+    if config.out and checkpoints.latest(config.out) is not None:
         raise UserError(
             f"--out {config.out} holds a run already; go on with it (--resume auto) or choose another folder"
         )
-    return None if config.resume == RESUME_NEVER else checkpoints.find(Path(config.resume))
+    if config.resume == RESUME_NEVER:
+        return Found()
+    path = checkpoints.find(Path(config.resume))
+    return Found(path, checkpoints.load(path))
 
 
 def check_same_run(path: Path, manifest: Mapping[str, Any], recipe: Recipe, data_fingerprint: str) -> None:
@@ -53,12 +59,14 @@ def check_same_run(path: Path, manifest: Mapping[str, Any], recipe: Recipe, data
     Example:
         >>> there = json.loads(json.dumps({**asdict(Recipe()), "seed": 7}))
         >>> manifest = {"recipe": there, "recipe_hash": "", "data_fingerprint": ""}
+        >>> manifest |= {"lr": 0.1, "epoch_sums": {}, "epochs_done": 0}
         >>> check_same_run(Path("c"), manifest, Recipe(), "")
         Traceback (most recent call last):
         ...
         hvd_imagenet.errors.UserError: checkpoint c is of another recipe: seed 7 there, 0 here; \
 use the same options, or start anew with another --out
     """
+    check_can_go_on(path, manifest)
     if manifest["recipe_hash"] != recipe.hash:
         there, here = manifest["recipe"], json.loads(json.dumps(asdict(recipe)))
         differences = [

@@ -2,12 +2,12 @@
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvd_imagenet import checkpoint as checkpoints
-from hvd_imagenet.checkpoint import Checkpoint
+from hvd_imagenet.checkpoint import Checkpoint, Found
 from hvd_imagenet.communicator import Communicator, Result, together
 from hvd_imagenet.data.images import Images
 from hvd_imagenet.data.jpeg import CHOICE, decoder_name
@@ -97,12 +97,14 @@ def prepare(recipe: Recipe, config: RunConfig, communicator: Communicator) -> Se
     agree(communicator, f"--data {config.data}", data_fingerprint, validation.fingerprint())
     agree_on_decoder(communicator)
 
-    def open_run() -> tuple[Path | None, Path | None, Checkpoint | None]:
-        return _open_run(recipe, config, data_fingerprint) if communicator.rank == 0 else (None, None, None)
+    def open_run() -> tuple[Path | None, Found]:
+        return _open_run(recipe, config, data_fingerprint) if communicator.rank == 0 else (None, Found())
 
-    out, resumed, checkpoint = together(communicator, open_run)
-    out, resumed = communicator.gather((out, resumed))[0]
-    return Session(communicator, train, validation, data_fingerprint, workers, out, resumed, checkpoint)
+    out, found = together(communicator, open_run)
+    if found.warning is not None:
+        print(f"warning: {found.warning}", file=sys.stderr, flush=True)
+    out, resumed = communicator.gather((out, found.path))[0]
+    return Session(communicator, train, validation, data_fingerprint, workers, out, resumed, found.checkpoint)
 
 
 def first_on_each_host(communicator: Communicator, action: Callable[[], Result]) -> Result:
@@ -182,19 +184,18 @@ def agree_on_decoder(communicator: Communicator) -> None:
     together(communicator, compare)
 
 
-def _open_run(recipe: Recipe, config: RunConfig, data_fingerprint: str) -> tuple[Path, Path | None, Checkpoint | None]:
-    resumed, checkpoint = choose_checkpoint(config), None
-    if resumed is not None:
-        check_same_run(resumed, checkpoints.read_manifest(resumed), recipe, data_fingerprint)
-        checkpoint = checkpoints.load(resumed)
+def _open_run(recipe: Recipe, config: RunConfig, data_fingerprint: str) -> tuple[Path, Found]:
+    found = choose_checkpoint(config)
+    if found.path is not None and found.checkpoint is not None:
+        check_same_run(found.path, found.checkpoint.manifest, recipe, data_fingerprint)
     if config.out is None:
-        return new_run_folder(Path("runs"), config.recipe_name), resumed, checkpoint
+        return new_run_folder(Path("runs"), config.recipe_name), found
     try:
         config.out.mkdir(parents=True, exist_ok=True)
         (config.out / "config.yaml").touch()
     except OSError as error:
         raise UserError(f"--out {config.out}: cannot be written ({error.strerror}); choose another folder") from error
-    return config.out, resumed, checkpoint
+    return config.out, found
 
 
 def config_of(recipe: Recipe, config: RunConfig) -> dict[str, object]:

@@ -10,7 +10,15 @@ written under another name, flushed to the disk and renamed, by a thread beside 
 """
 
 from hvd_imagenet.checkpoint.background import WRITER_THREAD, BackgroundWriter
-from hvd_imagenet.checkpoint.format import FOLDER, FORMAT, MANIFEST, Checkpoint, DamagedError, check_fits
+from hvd_imagenet.checkpoint.format import (
+    FOLDER,
+    FORMAT,
+    MANIFEST,
+    Checkpoint,
+    DamagedError,
+    check_can_go_on,
+    check_fits,
+)
 from hvd_imagenet.checkpoint.generations import BEST, KEPT, find, latest
 from hvd_imagenet.checkpoint.reading import Found, load, newest_readable, read_manifest
 from hvd_imagenet.checkpoint.writing import save
@@ -26,6 +34,7 @@ __all__ = [
     "Checkpoint",
     "DamagedError",
     "Found",
+    "check_can_go_on",
     "check_fits",
     "find",
     "latest",

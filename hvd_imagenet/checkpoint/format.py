@@ -5,12 +5,13 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hvd_imagenet.core.metrics import Sums
 from hvd_imagenet.errors import UserError
 
 FORMAT = 2
@@ -20,6 +21,7 @@ REQUIRED_PARTS = ("model", "momentum")
 _MAX_ITERATION = 10**15
 _OWN_DIGEST = "manifest_sha256"
 _FILE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\.safetensors")
+_SUMS = {each.name for each in fields(Sums)}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -162,7 +164,7 @@ def _are_bad_images(value: object) -> bool:
 
 
 def _are_sums(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_number, value.values()))
+    return isinstance(value, dict) and value.keys() == _SUMS and all(map(_is_number, value.values()))
 
 
 def _are_names(value: object) -> bool:
@@ -179,7 +181,9 @@ _OPTIONAL_RULES: dict[str, Callable[[Any], bool]] = {
     "epoch_sums": _are_sums,
     "epochs_done": _is_count,
     "bad_images": _are_bad_images,
-    "framework": lambda value: isinstance(value, str),
+    "nonfinite": lambda value: isinstance(value, list) and all(map(_is_count, value)),
+    "validation_due": lambda value: isinstance(value, bool),
+    "framework": lambda value: value in ("torch", "keras"),
     "val_error": lambda value: value is None or (_is_number(value) and math.isfinite(value)),
 }
 

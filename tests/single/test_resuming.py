@@ -24,7 +24,9 @@ def test_choose_checkpoint(tmp_path):
     newest, other = _checkpoint(there, 10), _checkpoint(elsewhere, 7)
 
     def choose(out, resume):
-        return choose_checkpoint(RunConfig(data=Path("d"), out=out, resume=str(resume)))
+        found = choose_checkpoint(RunConfig(data=Path("d"), out=out, resume=str(resume)))
+        assert (found.path is None) == (found.checkpoint is None)
+        return found.path
 
     assert choose(None, "auto") is None
     assert choose(empty, "auto") is None

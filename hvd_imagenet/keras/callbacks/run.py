@@ -1,6 +1,7 @@
 """A run folder out of model.fit, the same that `hvd-imagenet train` writes in PyTorch."""
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import keras
 import numpy as np
 
 from hvd_imagenet import checkpoint as checkpoints
-from hvd_imagenet.checkpoint import Checkpoint
+from hvd_imagenet.checkpoint import Checkpoint, Found
 from hvd_imagenet.communicator import Communicator, together
 from hvd_imagenet.core.metrics import Sums
 from hvd_imagenet.core.minibatch import positive_integer
@@ -93,14 +94,16 @@ def open_run(out: str | Path, recipe: Recipe, images: int, data_fingerprint: str
         data_fingerprint=data_fingerprint,
     )
 
-    def read() -> Checkpoint | None:
-        path = checkpoints.latest(out) if communicator.rank == 0 else None
-        if path is None:
-            return None
-        check_same_run(path, checkpoints.read_manifest(path), recipe, data_fingerprint)
-        return checkpoints.load(path)
+    def read() -> Found:
+        found = checkpoints.newest_readable(out) if communicator.rank == 0 else Found()
+        if found.path is not None and found.checkpoint is not None:
+            check_same_run(found.path, found.checkpoint.manifest, recipe, data_fingerprint)
+        return found
 
-    run.checkpoint = together(communicator, read)
+    found = together(communicator, read)
+    if found.warning is not None:
+        print(f"warning: {found.warning}", file=sys.stderr, flush=True)
+    run.checkpoint = found.checkpoint
     go_on(run.state, run.checkpoint, communicator)
 
     def make_folder() -> RunFolder | None:
