@@ -20,7 +20,7 @@ DIGITS := data/digits
 .PHONY: help setup train test test-faults lint format bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: FRAMEWORKS=$(FRAMEWORKS)  PYTHON=$(PYTHON)  TORCH_INDEX=INDEX_WITH_THE_CPU_BUILD_OF_TORCH"
 
 setup: $(INSTALLED)  ## make the environment .venv, with Open MPI, the frameworks and Horovod
@@ -41,7 +41,11 @@ train: setup  ## train on scanned digits with 2 processes, in under two minutes
 
 test: setup  ## run all tests; JUnit XML goes to reports/test.xml
 	@mkdir -p reports
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest hvd_imagenet tests --junitxml=reports/test.xml
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest hvd_imagenet tests -m "not long" --junitxml=reports/test.xml
+
+test-faults: setup  ## inject faults into real jobs; JUnit XML goes to reports/test-faults.xml; up to 20 minutes
+	@mkdir -p reports
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest tests/faults --junitxml=reports/test-faults.xml
 
 lint: setup  ## ruff, mypy and import-linter
 	$(BIN)/ruff check .

@@ -1,0 +1,71 @@
+"""Faults are injected into real jobs; every test must leave no process and no thread behind."""
+
+import ctypes
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "parallel"))
+from ranks import program, run
+
+_PR_SET_CHILD_SUBREAPER = 36
+_GONE_WITHIN_S = 10.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def orphans_come_to_us() -> None:
+    """What a job leaves behind becomes a child of this process, and so is seen."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(orphans_come_to_us: None) -> Iterator[None]:
+    """Fails a test after which a process or thread of it still runs."""
+    processes, threads = set(psutil.Process().children(recursive=True)), set(threading.enumerate())
+    yield
+    deadline_s = time.monotonic() + _GONE_WITHIN_S
+    while left := _alive(processes) + [each for each in threading.enumerate() if each not in threads]:
+        if time.monotonic() > deadline_s:
+            break
+        time.sleep(0.1)
+    names = [f"{each.pid} {each.cmdline()}" if isinstance(each, psutil.Process) else each.name for each in left]
+    for each in left:
+        if isinstance(each, psutil.Process):
+            each.kill()
+    assert not left, f"left behind: {names}"
+
+
+def _alive(before: set[psutil.Process]) -> list[psutil.Process | threading.Thread]:
+    """Descendants that were not there before and still run; orphans that have ended are reaped."""
+    alive: list[psutil.Process | threading.Thread] = []
+    for process in set(psutil.Process().children(recursive=True)) - before:
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(process)
+            elif process.ppid() == os.getpid():
+                os.waitpid(process.pid, os.WNOHANG)
+        except (psutil.NoSuchProcess, ChildProcessError):
+            continue
+    return alive
+
+
+@pytest.fixture(scope="session")
+def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """92 training images of 4 classes, and 23 for validation."""
+    digits, folder = tmp_path_factory.mktemp("data") / "digits", tmp_path_factory.mktemp("data") / "few-digits"
+    done = run(program("make-dataset", str(digits), "--source", "digits"), timeout_s=60)
+    assert done.returncode == 0, done.stderr
+    for split, images in {"train": (23, 23, 23, 23), "val": (6, 6, 6, 5)}.items():
+        for digit, count in enumerate(images):
+            target = folder / split / f"digit{digit}"
+            target.mkdir(parents=True)
+            for file in sorted((digits / split / target.name).iterdir())[:count]:
+                shutil.copy(file, target)
+    return folder
