@@ -2,8 +2,8 @@
 
 JPEGs of 500 x 375 pixels and 55 kB, made here, to random-resized crops of 224 pixels, flips, batches of 32; on one core
 and on two. All are in processes of their own, confined to as many cores as they have threads, and take turns, between
-which they are stopped. A rate is the median over rounds; a ratio the median over rounds of (our rate / the peer's) of
-the same round, so higher is better for us:
+which they are stopped; before or after each turn of a peer is one of ours. A rate is the median over all turns; a ratio
+the median of (our rate / the peer's) over such pairs, so higher is better for us:
 
 - vs_pil, vs_dali, vs_tf_data, vs_opencv_threads: on one core; with _2_threads: on two. TensorFlow's own sampling takes
   smaller crops than the others' (in the mean 0.39 of the image against 0.44), which are less to decode;
@@ -41,6 +41,8 @@ PACKAGES = ("numpy", "nvidia-dali-cuda120", "opencv-python-headless", "pillow", 
 THREADS = (1, 2)
 # Name, threads.
 Lane = tuple[str, int]
+# The turns of pairs of lanes, ours first.
+Taken = dict[tuple[Lane, Lane], list[tuple[dict[str, float], dict[str, float]]]]
 
 
 class Contestant:
@@ -86,24 +88,33 @@ class Contestant:
         return ""
 
 
-def measure(folder: Path, packed: Path, rounds: int, batches: int) -> dict[Lane, list[dict[str, float]]]:
-    lanes = [(name, threads) for name in CONTESTANTS for threads in THREADS]
-    contestants = {lane: Contestant(lane, packed if "packed" in lane[0] else folder) for lane in lanes}
-    taken: dict[Lane, list[dict[str, float]]] = {lane: [] for lane in lanes}
-    turns = [lane for number in range(rounds) for lane in lanes[:: 1 if number % 2 else -1]]
-    for lane in tqdm(turns, desc="turns", disable=not sys.stderr.isatty()):
-        taken[lane].append(contestants[lane].turn(batches))
+def pairs() -> list[tuple[Lane, Lane]]:
+    """Ours and the lane that it is compared with: its peers on one core and on two, and itself with a second thread."""
+    peers = [name for name in CONTESTANTS if name != "ours"]
+    return [(("ours", threads), (name, threads)) for threads in THREADS for name in peers] + [
+        (("ours", 1), ("ours", 2))
+    ]
+
+
+def measure(folder: Path, packed: Path, rounds: int, batches: int) -> Taken:
+    lanes = {lane for pair in pairs() for lane in pair}
+    contestants = {lane: Contestant(lane, packed if "packed" in lane[0] else folder) for lane in sorted(lanes)}
+    taken: Taken = {pair: [] for pair in pairs()}
+    turns = [pair for number in range(rounds) for pair in pairs()[:: 1 if number % 2 else -1]]
+    for number, pair in enumerate(tqdm(turns, desc="turns", disable=not sys.stderr.isatty())):
+        order = pair if number % 2 else pair[::-1]
+        turn = {lane: contestants[lane].turn(batches) for lane in order}
+        taken[pair].append((turn[pair[0]], turn[pair[1]]))
     for contestant in contestants.values():
         contestant.end()
     return taken
 
 
-def ratio(taken: dict[Lane, list[dict[str, float]]], ours: Lane, other: Lane, what: str = "seconds") -> float:
-    pairs = zip(taken[ours], taken[other], strict=True)
-    return round(statistics.median(theirs[what] / our[what] for our, theirs in pairs), 3)
+def ratio(taken: Taken, ours: Lane, other: Lane, what: str = "seconds") -> float:
+    return round(statistics.median(theirs[what] / our[what] for our, theirs in taken[ours, other]), 3)
 
 
-def ratios_of(taken: dict[Lane, list[dict[str, float]]]) -> dict[str, float]:
+def ratios_of(taken: Taken) -> dict[str, float]:
     ratios = {}
     for threads in THREADS:
         suffix = "" if threads == 1 else f"_{threads}_threads"
@@ -112,15 +123,23 @@ def ratios_of(taken: dict[Lane, list[dict[str, float]]]) -> dict[str, float]:
             ratios[f"vs_{peer}{suffix}"] = ratio(taken, ours, (peer, threads))
         ratios[f"of_entropy_limit{suffix}"] = ratio(taken, ours, ("limit_pillow", threads))
         ratios[f"of_entropy_limit_simplejpeg{suffix}"] = ratio(taken, ours, ("limit_simplejpeg", threads))
-        ratios[f"packed_vs_folder{suffix}"] = ratio(taken, ("ours_packed_400", threads), ours)
-    ratios["second_thread"] = ratio(taken, ("ours", 2), ("ours", 1))
+        ratios[f"packed_vs_folder{suffix}"] = round(1 / ratio(taken, ours, ("ours_packed_400", threads)), 3)
+    ratios["second_thread"] = round(1 / ratio(taken, ("ours", 1), ("ours", 2)), 3)
     return ratios
 
 
-def processor_ratios_of(taken: dict[Lane, list[dict[str, float]]]) -> dict[str, float]:
+def processor_ratios_of(taken: Taken) -> dict[str, float]:
     """The peers' processor time an image / ours, on one core: what a busy machine disturbs less."""
     others = [name for name in CONTESTANTS if not name.startswith("ours")]
     return {name: ratio(taken, ("ours", 1), (name, 1), "processor_s") for name in others}
+
+
+def turns_of(taken: Taken) -> dict[Lane, list[dict[str, float]]]:
+    turns: dict[Lane, list[dict[str, float]]] = {}
+    for pair, of_pair in taken.items():
+        for index, lane in enumerate(pair):
+            turns.setdefault(lane, []).extend(turn[index] for turn in of_pair)
+    return turns
 
 
 def pack(folder: Path, packed: Path) -> str:
@@ -134,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batches", type=int, default=48, help=f"of {BATCH} images, that a turn takes")
+    parser.add_argument("--batches", type=int, default=24, help=f"of {BATCH} images, that a turn takes")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, packed = Path(name, "images"), Path(name, "packed")
@@ -145,7 +164,7 @@ def main() -> None:
     images = arguments.batches * BATCH
     rates = {
         f"{lane[0]}_{lane[1]}": round(images / statistics.median(turn["seconds"] for turn in turns))
-        for lane, turns in taken.items()
+        for lane, turns in turns_of(taken).items()
     }
     result = {
         **provenance("each process confined to 1 core, or with _2 to 2"),
@@ -156,7 +175,12 @@ def main() -> None:
         "ratios": ratios_of(taken),
         "processor_time_ratios": processor_ratios_of(taken),
         "images_per_s": rates,
-        "turns": {f"{lane[0]}_{lane[1]}": turns for lane, turns in taken.items()},
+        "seconds_of_pairs": {
+            f"{ours[0]}_{ours[1]} {other[0]}_{other[1]}": [
+                [round(turn["seconds"], 3) for turn in turns] for turns in both
+            ]
+            for (ours, other), both in taken.items()
+        },
     }
     print(json.dumps({key: result[key] for key in ("images_per_s", "processor_time_ratios", "ratios")}, indent=1))
     if arguments.json:
