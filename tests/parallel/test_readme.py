@@ -16,19 +16,18 @@ SHELL_LINES = [
     for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
 ]
-PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+READER, READER_IN_KERAS, LOOP, VALIDATION, KERAS_SCRIPT = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 OWN_COMMANDS = [re.split(r"hvd-imagenet ", line, maxsplit=1)[1] for line in SHELL_LINES if "hvd-imagenet " in line]
 
 
 def test_the_loop_is_complete_in_thirty_lines_and_learns_on_two_ranks(tmp_path: Path) -> None:
-    loop, validation, _ = PYTHON
-    assert len(loop.splitlines()) <= 30
+    assert len(LOOP.splitlines()) <= 30
     script = tmp_path / "loop.py"
     imported = "from hvd_imagenet.torch import HorovodCommunicator, average_over_processes, running_averages\n"
     script.write_text(
-        loop
+        LOOP
         + imported
-        + validation
+        + VALIDATION
         + '\nprint(f"rank {hvd.rank()}: {optimizer.iteration} iterations, loss {loss.item():.3f}")\n'
     )
     done = run(program("launch", "-np", "2", "--", sys.executable, str(script)), timeout_s=180)
@@ -39,9 +38,9 @@ def test_the_loop_is_complete_in_thirty_lines_and_learns_on_two_ranks(tmp_path: 
 
 
 def test_the_keras_script_is_complete_in_forty_lines_and_gives_the_same_on_one_and_two_ranks(tmp_path: Path) -> None:
-    assert len(PYTHON[2].splitlines()) < 40
+    assert len(KERAS_SCRIPT.splitlines()) < 40
     script = tmp_path / "fit.py"
-    script.write_text(PYTHON[2])
+    script.write_text(KERAS_SCRIPT)
     values = {}
     for ranks in ("1", "2"):
         done = run(program("launch", "-np", ranks, "--", sys.executable, str(script)), timeout_s=300)
@@ -53,6 +52,50 @@ def test_the_keras_script_is_complete_in_forty_lines_and_gives_the_same_on_one_a
     assert values["2"][0] == pytest.approx(values["1"][0], rel=1e-3)
     assert max(values["1"][-2], values["2"][-2]) < 0.2
     assert max(values["1"][-1], values["2"][-1]) < 20
+
+
+OF_THE_READER = """
+from pathlib import Path
+from torch.utils.data import DataLoader
+from hvd_imagenet.core import Minibatch, Stream
+from hvd_imagenet.data.listing import list_dataset
+from hvd_imagenet.data.reader import Reader
+from hvd_imagenet.data.transforms import Augmentation
+"""
+IN_TORCH = """
+import horovod.torch as hvd
+from hvd_imagenet.torch import ReaderDataset
+hvd.init()
+{}
+taken = [(pixels.shape, len(labels)) for pixels, labels in loader]
+assert taken == [((32, 32, 32, 3), 32)] * 100 * len(workers), taken
+"""
+IN_KERAS = """
+import hvd_imagenet.keras as hvd
+import keras
+from hvd_imagenet.keras.data import ReaderSequence, as_tf_data
+hvd.init()
+{}
+layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(10)]
+model = keras.Sequential(layers)
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+model.compile(hvd.DistributedOptimizer(keras.optimizers.SGD(0.01)), loss)
+{}
+assert model.optimizer.iterations == 200, model.optimizer.iterations
+"""
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_the_reader_serves_other_loops_in_five_lines(digits: Path, tmp_path: Path, framework: str) -> None:
+    lines = READER.replace("data/digits", str(digits)).splitlines()
+    assert len(lines) == 5
+    script = tmp_path / "reader.py"
+    if framework == "torch":
+        script.write_text(OF_THE_READER + IN_TORCH.format("\n".join(lines)))
+    else:
+        script.write_text(OF_THE_READER + IN_KERAS.format("\n".join(lines[:-1]), READER_IN_KERAS))
+    done = run(program("launch", "-np", "2", "--", sys.executable, str(script)), timeout_s=180)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("command", OWN_COMMANDS)
