@@ -120,8 +120,11 @@ def retire(run_folder: Path, written: Path, keep: int) -> None:
     iteration, _ = _age(written)
     earlier = [path for path in generations(run_folder) if _age(path)[0] < iteration]
     best = _best_of([*earlier, written])
-    if best is not None:
-        replace_text(run_folder / FOLDER / BEST, f"{best.name}\n")
+    pointer = run_folder / FOLDER / BEST
+    if best is None:
+        pointer.unlink(missing_ok=True)
+    else:
+        replace_text(pointer, f"{best.name}\n")
     kept = {written, best, *earlier[max(len(earlier) - keep + 1, 0) :]}
     # Later ones are damaged: the run went on from an earlier one, and will write them again.
     for path in generations(run_folder):
