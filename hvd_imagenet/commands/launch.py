@@ -1,55 +1,19 @@
-"""`hvd-imagenet launch`: start a command on several processes of this machine."""
+"""`hvd-imagenet launch`: start a command on several processes, watch it, and start it again after a failure."""
 
 import argparse
 import os
 import pkgutil
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 
 import hvd_imagenet.commands
+from hvd_imagenet.commands.launch_options import EXAMPLES as EXAMPLES
+from hvd_imagenet.commands.launch_options import add_arguments as add_arguments
 from hvd_imagenet.launcher.allowed_environment import allowed_environment, tools_left_out
-from hvd_imagenet.launcher.local import build_command, check_processes, resolve_program
-from hvd_imagenet.launcher.machine import this_machine
-from hvd_imagenet.launcher.mpirun import default_processes
-from hvd_imagenet.launcher.process import run_job
-
-EXAMPLES = """\
-examples:
-  hvd-imagenet launch -np 2 -- train --data DIR    two processes of `train`
-  hvd-imagenet launch -np 8 -- python my_loop.py   any other program
-  hvd-imagenet launch --dry-run -np 2 -- train     the mpirun command, to read
-
-Processes are bound to their share of the cores; OMP_NUM_THREADS,
-TF_NUM_INTRAOP_THREADS and HOROVOD_CYCLE_TIME are set unless you have set them.
-Of your other environment variables the processes get what Python, the
-frameworks, GPUs, MPI and Slurm read; --env NAME adds one, --env 'WANDB_*' several.
-The exit code is that of the first process that failed.
-"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `launch`."""
-    parser.add_argument(
-        "-np",
-        "--num-proc",
-        type=int,
-        metavar="N",
-        help="number of processes; default: one per GPU, or one per core where there is no GPU",
-    )
-    parser.add_argument(
-        "--env",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="pass on this environment variable of yours as well; repeatable",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the mpirun command on one line and stop")
-    parser.add_argument(
-        "program",
-        nargs=argparse.REMAINDER,
-        metavar="-- COMMAND …",
-        help="a command of hvd-imagenet (train, evaluate, …) or any program, with its arguments",
-    )
+from hvd_imagenet.launcher.local import check_processes, resolve_program
+from hvd_imagenet.launcher.membership import Wanted, wait_for_members
+from hvd_imagenet.launcher.supervisor import Job, check_network, supervise
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,28 +23,58 @@ def run(arguments: argparse.Namespace) -> int:
         arguments: the parsed options.
 
     Returns:
-        The exit code of the first process that failed, 0 if none did.
+        The exit code of the first process that failed, 0 if none did; see EXAMPLES.
     """
     words = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
     own_commands = {module.name.replace("_", "-") for module in pkgutil.iter_modules(hvd_imagenet.commands.__path__)}
     program = resolve_program(words, own_commands - {"launch"})
-    machine = this_machine()
-    processes = default_processes(machine) if arguments.num_proc is None else arguments.num_proc
-    check_processes(processes)
-    environment = allowed_environment(os.environ, arguments.env)
-    command = build_command(processes, program, machine)
+    check_processes(arguments.num_proc)
+    wanted = _wanted(arguments)
+    check_network(wanted.interface)
+    job = Job(
+        _of_starts(program, words, 0 if arguments.dry_run else arguments.max_restarts),
+        wanted,
+        allowed_environment(os.environ, arguments.env),
+        arguments.launcher,
+        arguments.max_restarts,
+        arguments.stall_timeout,
+    )
+    members = wait_for_members(wanted, wanted.least or wanted.processes, first=True, say=_say)
     if arguments.dry_run:
-        print(shlex.join(command))
+        print(shlex.join(job.command(members, starts=0)))
         return 0
-    if processes > machine.cores:
-        print(
-            f"warning: {processes} processes share {machine.cores} cores: each is slower than it would be alone",
-            file=sys.stderr,
-            flush=True,
-        )
+    if not members.places and members.processes > members.machine.cores:
+        cores = members.machine.cores
+        _say(f"warning: {members.processes} processes share {cores} cores: each is slower than it would be alone")
     missed = tools_left_out(os.environ, arguments.env)
     if missed and words[0] not in own_commands:
-        print(
-            f"note: the processes do not get {', '.join(missed)}; --env NAME passes one on", file=sys.stderr, flush=True
-        )
-    return run_job(command, environment)
+        _say(f"note: the processes do not get {', '.join(missed)}; --env NAME passes one on")
+    return supervise(job, members, _say)
+
+
+def _wanted(arguments: argparse.Namespace) -> Wanted:
+    """The processes and hosts that the options ask for."""
+    return Wanted(
+        processes=arguments.num_proc,
+        least=arguments.min_np,
+        most=arguments.max_np,
+        hosts_file=arguments.hosts,
+        discover=arguments.discover,
+        interface=arguments.network_interface,
+        start_timeout_s=arguments.start_timeout,
+    )
+
+
+def _of_starts(program: list[str], words: Sequence[str], restarts: int) -> Callable[[int], list[str]]:
+    """What every process runs, for the number of earlier starts."""
+    if words[0] != "train" or not restarts:
+        return lambda starts: program
+    from hvd_imagenet.commands.restarts import words_of_starts  # late: it reads recipes and checkpoints
+
+    head = program[: len(program) - len(words) + 1]
+    words_of_start = words_of_starts(words[1:])
+    return lambda starts: [*head, *words_of_start(starts)]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -33,6 +33,13 @@ _LAUNCHERS = (
 # mpirun gives its processes a pseudo-terminal whatever it writes to itself, so `launch` tells them.
 TERMINAL_VARIABLE = "HVD_IMAGENET_TERMINAL"
 
+# For the guards, which take both out of the environment of the ranks: ADDRESS:PORT of `launch`, and the job's secret.
+MONITOR_VARIABLE = "HVD_IMAGENET_MONITOR"
+SECRET_VARIABLE = "HVD_IMAGENET_SECRET"
+
+# How often `launch` has started this job before: 0, 1, ….
+RESTARTS_VARIABLE = "HVD_IMAGENET_RESTARTS"
+
 # Longer than a launcher needs to end the job once the spokesman has left (Open MPI: under a second).
 _WAIT_FOR_SPOKESMAN_S = 10.0
 _spokesman = 0

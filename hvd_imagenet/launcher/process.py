@@ -1,4 +1,4 @@
-"""Runs mpirun: passes signals on, keeps the exit code, and leaves out the notice that repeats what a rank has said."""
+"""Runs a launcher: passes signals on, keeps the exit code, leaves out the notice that repeats what a rank has said."""
 
 import ctypes
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
+from typing import Protocol
 
 _RULE = b"-" * 74 + b"\n"
 # Open MPI 5 has no option that silences this notice (4 has -q): two rules with the text between them.
@@ -15,7 +16,21 @@ _NOTICE_STARTS = tuple(
     for name in (b"prterun", b"mpirun")
 )
 _PR_SET_PDEATHSIG = 1
-_FORWARDED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_FORWARDED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+# With these a batch system asks for the end, and gives time for a checkpoint.
+_POLITE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Watcher(Protocol):
+    """Who knows the ranks of a job."""
+
+    ending: bool
+
+    def watch_launcher(self, launcher: "subprocess.Popen[bytes]") -> None:
+        """Is told which process has been started."""
+
+    def signal_ranks(self, number: int) -> bool:
+        """Sends a signal to all ranks; returns whether there are any."""
 
 
 def split_notice(text: bytes) -> tuple[bytes, bytes]:
@@ -55,25 +70,36 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def _forward_to(child: "subprocess.Popen[bytes]", received: list[int]) -> Callable[[int, FrameType | None], None]:
-    """A signal handler that ends the job and remembers why."""
+def _forward_to(
+    child: "subprocess.Popen[bytes]", received: list[int], watcher: Watcher | None
+) -> Callable[[int, FrameType | None], None]:
+    """A signal handler that ends the job and remembers why; the first polite one leaves the end to the ranks."""
+    asked: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
-        received.append(number)
+        if number in _POLITE_SIGNALS and not asked and watcher is not None and watcher.signal_ranks(signal.SIGTERM):
+            asked.append(number)
+            return
+        if watcher is not None:
+            watcher.ending = True
+        received.append(signal.SIGTERM if number in _POLITE_SIGNALS else number)
         child.send_signal(signal.SIGTERM)
 
     return forward
 
 
-def run_job(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Runs mpirun to its end.
+def run_job(command: Sequence[str], environment: Mapping[str, str], watcher: Watcher | None = None) -> int:
+    """Runs mpirun or horovodrun to its end.
 
     Args:
-        command: mpirun with its arguments.
+        command: the launcher with its arguments.
         environment: its variables, which its processes inherit.
+        watcher: passes the first SIGTERM or SIGUSR1 to the ranks, which may then end the job themselves; without one,
+            and at the second, the launcher is ended.
 
     Returns:
-        The exit code of the first process that failed, 0 if none did, 128 + the signal if one ended the job.
+        The launcher's exit code; for mpirun that of the first process that failed, 0 if none did; 128 + the signal if
+        one ended the launcher, 143 for SIGUSR1 too.
 
     Example:
         >>> run_job(["sh", "-c", "exit 3"], os.environ)
@@ -84,7 +110,10 @@ def run_job(command: Sequence[str], environment: Mapping[str, str]) -> int:
         command, env=environment, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=_end_with_parent
     )
     received: list[int] = []
-    previous = {number: signal.signal(number, _forward_to(child, received)) for number in _FORWARDED_SIGNALS}
+    if watcher is not None:
+        watcher.watch_launcher(child)
+    forward = _forward_to(child, received, watcher)
+    previous = {number: signal.signal(number, forward) for number in _FORWARDED_SIGNALS}
     try:
         _show_errors(child)
         code = child.wait()

@@ -100,7 +100,7 @@ def test_a_signal_to_launch_leaves_no_process_behind(number, code):
         for _ in range(2):
             job.stdout.readline()
         started = psutil.Process(job.pid).children(recursive=True)
-        assert len(started) == 3  # mpirun and two ranks
+        assert len(started) == 5  # mpirun, two guards and two ranks
         job.send_signal(number)
         assert job.wait(TIMEOUT_S) == code
         _, alive = psutil.wait_procs(started, timeout=20)

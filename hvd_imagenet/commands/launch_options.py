@@ -1,0 +1,47 @@
+"""The options of `launch`."""
+
+import argparse
+from pathlib import Path
+
+EXAMPLES = """\
+examples:
+  hvd-imagenet launch -np 2 -- train --data DIR    two processes of `train`
+  hvd-imagenet launch -np 8 -- python my_loop.py   any other program
+  hvd-imagenet launch --dry-run -np 2 -- train     the mpirun command, to read
+  hvd-imagenet launch --hosts FILE --max-restarts 3 --min-np 8 -- train --data DIR
+      on several hosts; after a failure again, on those that are left
+
+Processes are bound to their share of the cores; OMP_NUM_THREADS,
+TF_NUM_INTRAOP_THREADS and HOROVOD_CYCLE_TIME are set unless you have set them.
+Of your other environment variables the processes get what Python, the
+frameworks, GPUs, MPI and Slurm read; --env NAME adds one, --env 'WANDB_*' several.
+The exit code is that of the first process that failed, 124 if the job stood
+still, 143 if it was asked to end (SIGTERM, SIGUSR1) and left a checkpoint.
+After 0, 2 (a mistake of yours) and 143 a job is not started again.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `launch`."""
+    add = parser.add_argument
+    add("-np", "--num-proc", type=int, metavar="N", help="processes; default: one per GPU, or core where there is none")
+    add("--env", action="append", default=[], metavar="NAME", help="pass on this variable of yours too; repeatable")
+    add("--dry-run", action="store_true", help="print the launcher's command on one line and stop")
+    launchers = ("mpirun", "horovodrun")
+    add("--launcher", choices=launchers, default="mpirun", help="horovodrun uses Gloo (default: mpirun)")
+    add("--stall-timeout", type=float, default=600, metavar="S", help="end a job that stands still so long; 0: never")
+    add = parser.add_argument_group("several hosts").add_argument
+    add("--hosts", type=Path, metavar="FILE", help="a host a line: node1:8, or node1 for one process per GPU or core")
+    add("--discover", metavar="SCRIPT", help="a program that prints such lines; asked before each start")
+    add("--network-interface", metavar="IF", help="for all traffic between hosts (default: by the routes)")
+    add = parser.add_argument_group("after a failure").add_argument
+    add("--max-restarts", type=int, default=0, metavar="R", help="start again from the last checkpoint (default: 0)")
+    add("--min-np", type=int, metavar="A", help="fewest processes to go on with (default: as many as at first)")
+    add("--max-np", type=int, metavar="B", help="most processes")
+    add("--start-timeout", type=float, default=600, metavar="S", help="wait so long for --min-np processes")
+    parser.add_argument(
+        "program",
+        nargs=argparse.REMAINDER,
+        metavar="-- COMMAND …",
+        help="a command of hvd-imagenet (train, evaluate, …) or any program, with its arguments",
+    )

@@ -1,0 +1,213 @@
+"""The process between the launcher and one rank: `python -m hvd_imagenet.launcher.guard PROGRAM …`.
+
+It starts the rank, reads its heartbeat from outside, tells `launch` about both, ends the rank when it is told to or
+when `launch` is gone, and ends with the rank's exit code. The kernel ends the rank if the guard is killed. Without a
+monitor, as where somebody runs the line of `launch --dry-run`, it becomes the program itself.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from hvd_imagenet import heartbeat
+from hvd_imagenet.launcher.environment import MONITOR_VARIABLE, SECRET_VARIABLE, launched_rank
+
+if TYPE_CHECKING:
+    from hvd_imagenet.launcher.guard_link import Link
+
+REPORT_INTERVAL_S = 1.0
+KILL_AFTER_S = 1.0
+"""From asking the rank to end (SIGTERM) to ending it (SIGKILL)."""
+
+_TRY_AGAIN_S = 0.1
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_FORWARDED = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
+
+
+class Guard:
+    """A rank as its parent sees it.
+
+    Args:
+        program: the rank's, with its arguments.
+    """
+
+    def __init__(self, program: list[str]) -> None:
+        self._told_to_end = False
+        self._kill_at_s = float("inf")
+        self._stopped_since_s: float | None = None
+        self._code: int | None = None
+        self._by_signal = False
+        self._wake, wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        descriptor, self._memory = heartbeat.create()
+        libc = ctypes.CDLL(None)
+        # What the rank has started and left behind becomes a child of this process, which can then end it.
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        guard = os.getpid()
+        self._rank = os.fork()
+        if self._rank == 0:
+            os.environ[heartbeat.VARIABLE] = str(descriptor)
+            _become(program, guard, libc)
+        os.close(descriptor)
+        for number in _FORWARDED:
+            signal.signal(number, self._forward)
+
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        """Passes a signal on to the rank and what it has started."""
+        self._told_to_end |= number != signal.SIGUSR1 and number != signal.SIGUSR2
+        _signal_group(self._rank, number)
+
+    def watch(self, link: "Link") -> int:
+        """Reports and obeys until the rank has ended.
+
+        Args:
+            link: to the monitor.
+
+        Returns:
+            The exit code of the rank, 128 + the signal if one has ended it.
+        """
+        report_at_s = 0.0
+        while self._code is None:
+            now_s = time.monotonic()
+            if now_s >= report_at_s:
+                told = link.tell(**self._status(now_s))
+                report_at_s = now_s + (REPORT_INTERVAL_S if told else _TRY_AGAIN_S)
+            if now_s >= self._kill_at_s:
+                _signal_group(self._rank, signal.SIGKILL)
+                self._kill_at_s = now_s + KILL_AFTER_S
+            pause_s = max(0.0, min(report_at_s, self._kill_at_s) - now_s)
+            select.select([self._wake, *link.readable], [], [], pause_s)
+            self._drain()
+            for command in link.commands():
+                self._obey(command)
+            self._reap()
+        if self._code != 0:
+            self._end_what_is_left()
+        link.tell_end(self._code, by_signal=self._by_signal, told=self._told_to_end)
+        return self._code
+
+    def _drain(self) -> None:
+        try:
+            while os.read(self._wake, 4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _obey(self, command: int) -> None:
+        """Passes a signal on; 0 ends the rank, politely first."""
+        if command:
+            _signal_group(self._rank, command)
+            return
+        self._told_to_end = True
+        if self._kill_at_s == float("inf"):
+            _signal_group(self._rank, signal.SIGTERM)
+            self._kill_at_s = time.monotonic() + KILL_AFTER_S
+
+    def _reap(self) -> None:
+        """Takes the exit codes of the rank and of what it has left behind."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._rank:
+                self._by_signal = os.WIFSIGNALED(status)
+                self._code = 128 + os.WTERMSIG(status) if self._by_signal else os.waitstatus_to_exitcode(status)
+
+    def _end_what_is_left(self) -> None:
+        """Ends the processes that a failed rank has started: nobody waits for them any more."""
+        _signal_group(self._rank, signal.SIGKILL)
+        with open(f"/proc/self/task/{os.getpid()}/children") as children:
+            for pid in map(int, children.read().split()):
+                os.kill(pid, signal.SIGKILL)
+        self._reap()
+
+    def _status(self, now_s: float) -> dict[str, object]:
+        """What the monitor is told every second."""
+        beat = heartbeat.read(self._memory)
+        pid = beat.pid if beat is not None else self._rank
+        if _state(pid) != "T":
+            self._stopped_since_s = None
+        elif self._stopped_since_s is None:
+            self._stopped_since_s = now_s
+        return {
+            "pid": pid,
+            "stopped_s": 0.0 if self._stopped_since_s is None else now_s - self._stopped_since_s,
+            "age_s": None if beat is None else now_s - beat.time_s,
+            "iteration": None if beat is None else beat.iteration,
+            "action": None if beat is None else beat.action,
+        }
+
+
+def _become(program: list[str], guard: int, libc: ctypes.CDLL) -> NoReturn:
+    """Makes the forked process the rank: in a group of its own, and ended by the kernel if its guard is."""
+    os.setpgid(0, 0)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != guard:
+        os._exit(1)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ignored by Python, and would stay so
+    _run(program)
+
+
+def _run(program: list[str]) -> NoReturn:
+    """Becomes the program."""
+    try:
+        os.execvp(program[0], program)
+    except OSError as error:
+        print(f"error: launch: {program[0]}: {error.strerror} on {os.uname().nodename}", file=sys.stderr, flush=True)
+        os._exit(127)
+
+
+def _signal_group(leader: int, number: int) -> None:
+    """Sends a signal to the rank's process group, or to the rank itself before it has made the group."""
+    for send in (os.killpg, os.kill):
+        try:
+            send(leader, number)
+        except ProcessLookupError:
+            continue
+        except PermissionError:
+            pass
+        return
+
+
+def _state(pid: int) -> str:
+    """The state of a process as the kernel writes it, T if it is stopped; empty if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def main(program: list[str]) -> NoReturn:
+    """Runs a program under guard, and ends with its exit code.
+
+    Args:
+        program: with its arguments.
+    """
+    address, secret = os.environ.pop(MONITOR_VARIABLE, None), os.environ.pop(SECRET_VARIABLE, None)
+    if address is None or secret is None:
+        _run(program)
+    guard = Guard(program)
+    from hvd_imagenet.launcher.guard_link import Link  # only now: the rank starts meanwhile
+
+    code = guard.watch(Link(address, bytes.fromhex(secret), launched_rank() or 0))
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

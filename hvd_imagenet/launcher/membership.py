@@ -1,0 +1,179 @@
+"""Which hosts take part in a start of the job, and with how many processes."""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.launcher.hosts import Host, Place, discover_hosts, fill, read_hosts
+from hvd_imagenet.launcher.machine import Machine, this_machine
+from hvd_imagenet.launcher.mpirun import default_processes
+
+_LOOK_AGAIN_S = 5.0
+
+
+class Members(NamedTuple):
+    """Who takes part in one start.
+
+    Args:
+        processes: in all.
+        machine: what the processes of a host share, of the smallest host.
+        places: the hosts; empty for this machine alone.
+    """
+
+    processes: int
+    machine: Machine
+    places: tuple[Place, ...] = ()
+
+
+class TooFew(Exception):
+    """Not enough processes can be had; the message says why."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for.
+
+    Args:
+        processes: -np; None for all that there is room for.
+        least: --min-np; None for as many as at first.
+        most: --max-np; None for no limit.
+        hosts_file: --hosts; None without.
+        discover: --discover; None without.
+        interface: --network-interface; None for any.
+        start_timeout_s: --start-timeout, for how long to wait for hosts.
+
+    Raises:
+        UserError: the numbers contradict each other, or there are two sources of hosts.
+    """
+
+    processes: int | None = None
+    least: int | None = None
+    most: int | None = None
+    hosts_file: Path | None = None
+    discover: str | None = None
+    interface: str | None = None
+    start_timeout_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        for option, value in (("--min-np", self.least), ("--max-np", self.most)):
+            if value is not None and value < 1:
+                raise UserError(f"{option} {value}: at least 1 process is needed")
+        ordered = [
+            (option, value)
+            for option, value in (("--min-np", self.least), ("-np", self.processes), ("--max-np", self.most))
+            if value is not None
+        ]
+        for (smaller, low), (larger, high) in itertools.pairwise(ordered):
+            if low > high:
+                raise UserError(f"{smaller} {low} is more than {larger} {high}; it must be at most as much")
+        if self.hosts_file is not None and self.discover is not None:
+            raise UserError("--hosts and --discover both say which hosts there are; give one of them")
+
+    @property
+    def has_hosts(self) -> bool:
+        """Whether there is a list of hosts."""
+        return self.hosts_file is not None or self.discover is not None
+
+    def hosts(self) -> list[Host]:
+        """The hosts that are listed now."""
+        return read_hosts(self.hosts_file) if self.hosts_file is not None else discover_hosts(self.discover or "")
+
+
+def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Members:
+    """Looks once for hosts that can take part.
+
+    Args:
+        wanted: by the user.
+        least: processes that are needed; None for all of the list.
+        say: shows a line to the user; hosts that are left out are told.
+
+    Returns:
+        Who takes part.
+
+    Raises:
+        TooFew: fewer than that can be had.
+        UserError: the list cannot be read, or there is no ssh.
+    """
+    limit = wanted.processes or wanted.most
+    if not wanted.has_hosts:
+        machine = this_machine()
+        return Members(limit or default_processes(machine), machine)
+    from hvd_imagenet.launcher.probe import Found, probe_all  # late: a start on this machine does without
+
+    if wanted.discover is not None:
+        least = least or 1
+    hosts = wanted.hosts()
+    answers = probe_all(hosts, wanted.interface)
+    usable: list[tuple[str, int]] = []
+    machines: list[Machine] = []
+    dropped: list[str] = []
+    for host in hosts:
+        answer = answers[host.name]
+        if isinstance(answer, Found):
+            usable.append((host.name, host.slots or default_processes(answer.machine)))
+            machines.append(answer.machine)
+        else:
+            dropped.append(f"{host.name}: {answer}")
+    room = sum(slots for _, slots in usable)
+    if room < (least or 1) or (least is None and dropped):
+        raise TooFew(_too_few(least, room, dropped))
+    for reason in dropped:
+        say(f"launch: goes on without {reason}")
+    processes = min(room, limit or room)
+    places = fill(usable, processes)
+    return Members(processes, _smallest(machines[: len(places)]), tuple(places))
+
+
+def _too_few(least: int | None, room: int, dropped: Sequence[str]) -> str:
+    needed = "all of the hosts are needed" if least is None else f"{least} processes are needed"
+    why = "; ".join(dropped) or "no other host is listed"
+    return f"launch: {needed}, {room} can be had; {why}"
+
+
+def _smallest(machines: Sequence[Machine]) -> Machine:
+    return Machine(
+        cores=min(machine.cores for machine in machines),
+        gpus=min(machine.gpus for machine in machines),
+        whole=all(machine.whole for machine in machines),
+    )
+
+
+def wait_for_members(wanted: Wanted, least: int | None, first: bool, say: Callable[[str], None]) -> Members:
+    """Looks for hosts until there are enough of them.
+
+    Args:
+        wanted: by the user.
+        least: processes that are needed; None for all of the list.
+        first: whether this is the first start: then a host of `--hosts` that cannot take part is a mistake.
+        say: shows a line to the user.
+
+    Returns:
+        Who takes part.
+
+    Raises:
+        UserError: a mistake, at the first start.
+        TooFew: not enough processes could be had in time.
+    """
+    give_up_at_s = time.monotonic() + wanted.start_timeout_s
+    told = ""
+    while True:
+        try:
+            return members(wanted, least, say)
+        except TooFew as error:
+            reason = str(error)
+            if first and wanted.hosts_file is not None:
+                raise UserError(reason) from error
+        except UserError as error:
+            reason = str(error)
+            if first:
+                raise
+        if time.monotonic() + _LOOK_AGAIN_S > give_up_at_s:
+            raise TooFew(f"{reason}; given up after --start-timeout {wanted.start_timeout_s:g} s")
+        if reason != told:
+            say(f"{reason}; looking again every {_LOOK_AGAIN_S:g} s")
+            told = reason
+        time.sleep(_LOOK_AGAIN_S)

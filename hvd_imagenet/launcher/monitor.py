@@ -1,0 +1,291 @@
+"""What `launch` knows of its ranks while they run: the guards report to it, and it ends a job that cannot go on.
+
+It listens on one address, the loopback unless the job has other hosts. A thread does all of it, so that the main thread
+is free for what the ranks print.
+"""
+
+import queue
+import secrets
+import selectors
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from hvd_imagenet.launcher.environment import MONITOR_VARIABLE, SECRET_VARIABLE
+from hvd_imagenet.launcher.guard_link import END
+from hvd_imagenet.launcher.messages import Channel, Forged
+from hvd_imagenet.launcher.stalls import Pace, RankState, slow, stall
+
+STALLED = 124
+"""Exit code of a job that stood still, as of timeout(1)."""
+LOST = 1
+"""Exit code of a job that has lost a rank or a host without a word."""
+
+_TICK_S = 0.5
+_PING_INTERVAL_S = 5.0
+_SILENCE_S = 20.0
+_UNKNOWN_FOR_S = 10.0
+_WARN_AGAIN_S = 300.0
+_LAUNCHER_ENDS_WITHIN_S = 8.0
+
+
+class Failure(NamedTuple):
+    """Why a job ended.
+
+    Args:
+        code: the exit code for it.
+        reason: a line for the user; None where the rank has spoken for itself.
+    """
+
+    code: int
+    reason: str | None
+
+
+class _Guard:
+    """A connection that claims to be a guard's."""
+
+    def __init__(self, connection: socket.socket, secret: bytes, now_s: float) -> None:
+        self.socket, self.opened_s, self.heard_s = connection, now_s, now_s
+        self.channel = Channel(secret, "monitor")
+        self.state: RankState | None = None
+        connection.setblocking(False)
+        self.write(self.channel.greeting)
+
+    def send(self, **message: Any) -> None:
+        if self.channel.ready:
+            self.write(self.channel.send(**message))
+
+    def write(self, data: bytes) -> None:
+        try:
+            self.socket.send(data)  # a few bytes each: a connection that does not take them is as good as lost
+        except OSError:
+            self.opened_s = self.heard_s = float("-inf")
+
+
+class Monitor:
+    """Watches one start of a job; use it as a context manager around `run_job`.
+
+    Args:
+        address: to listen on, an IPv4 address of this host.
+        stall_timeout_s: for how long a rank may stand still; 0 for ever.
+        say: shows a line to the user.
+
+    Example:
+        >>> with Monitor("127.0.0.1", stall_timeout_s=600, say=print) as monitor:
+        ...     sorted(monitor.environment)
+        ['HVD_IMAGENET_MONITOR', 'HVD_IMAGENET_SECRET']
+    """
+
+    def __init__(self, address: str, stall_timeout_s: float, say: Callable[[str], None]) -> None:
+        self._secret = secrets.token_bytes(32)
+        self._local = address.startswith("127.")
+        self._stall_timeout_s, self._say = stall_timeout_s, say
+        self._listener = socket.create_server((address, 0), backlog=1024)
+        self._listener.setblocking(False)
+        port = self._listener.getsockname()[1]
+        self.environment = {MONITOR_VARIABLE: f"{address}:{port}", SECRET_VARIABLE: self._secret.hex()}
+        self.failure: Failure | None = None
+        self.ending = False
+        """Set it when the job is ended on purpose: what its ranks do from then on is no failure."""
+        self.asked_to_end = False
+        """Whether the ranks were asked to end by themselves."""
+        self._guards: dict[int, _Guard] = {}
+        self._states: dict[int, RankState] = {}
+        self._pace = Pace()
+        self._warned_s: dict[int, float] = {}
+        self._commands: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._wake, self._waker = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        self._launcher: subprocess.Popen[bytes] | None = None
+        self._end_launcher_at_s = float("inf")
+        self._thread = threading.Thread(target=self._serve, name="hvd_imagenet-monitor", daemon=True)
+
+    def __enter__(self) -> "Monitor":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._command(None)
+        self._thread.join()
+        for guard in self._guards.values():
+            guard.socket.close()
+        for end in (self._listener, self._wake, self._waker):
+            end.close()
+        self._selector.close()
+
+    def _command(self, command: int | None) -> None:
+        self._commands.put(command)
+        self._waker.send(b"x")
+
+    def watch_launcher(self, launcher: "subprocess.Popen[bytes]") -> None:
+        """Names the process to end where it does not end by itself after its ranks have been ended."""
+        self._launcher = launcher
+
+    def signal_ranks(self, number: int) -> bool:
+        """Sends a signal to every rank; may be called in a signal handler.
+
+        Args:
+            number: of the signal.
+
+        Returns:
+            Whether there are ranks that get it.
+        """
+        if not self._states or self.ending or self.failure is not None:
+            return False
+        self.asked_to_end = True
+        self._command(number)
+        return True
+
+    # --- what the thread does ---
+
+    def _serve(self) -> None:
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        tick_s = ping_s = time.monotonic()
+        while True:
+            for key, _ in self._selector.select(_TICK_S):
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif key.fileobj is not self._wake:
+                    self._hear(self._guards[key.fd])
+                elif not self._obey():
+                    return
+            now_s = time.monotonic()
+            if now_s - tick_s > _PING_INTERVAL_S:  # this process was stopped and goes on: nobody was silent
+                for guard in self._guards.values():
+                    guard.heard_s = now_s
+            if now_s - ping_s > _PING_INTERVAL_S:
+                self._send_to_all(alive=True)
+                ping_s = now_s
+            tick_s = now_s
+            self._look(now_s)
+
+    def _obey(self) -> bool:
+        self._wake.recv(4096)
+        while not self._commands.empty():
+            command = self._commands.get()
+            if command is None:
+                return False
+            self._send_to_all(command=command)
+        return True
+
+    def _send_to_all(self, **message: Any) -> None:
+        for guard in list(self._guards.values()):
+            if guard.state is not None:
+                guard.send(**message)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        self._guards[connection.fileno()] = _Guard(connection, self._secret, time.monotonic())
+        self._selector.register(connection, selectors.EVENT_READ)
+
+    def _close(self, guard: _Guard) -> None:
+        self._selector.unregister(guard.socket)
+        del self._guards[guard.socket.fileno()]
+        guard.socket.close()
+
+    def _hear(self, guard: _Guard) -> None:
+        try:
+            data = guard.socket.recv(65536)
+            messages = guard.channel.receive(data)
+        except BlockingIOError:
+            return
+        except (OSError, Forged):
+            data, messages = b"", []
+        guard.heard_s = time.monotonic()
+        for message in messages:
+            if self._note(guard, message):
+                self._close(guard)
+                return
+        if not data:
+            self._close(guard)
+            if guard.state is not None:
+                self._lose(guard.state, "its guard is gone")
+
+    def _note(self, guard: _Guard, message: dict[str, Any]) -> bool:
+        """Takes a report; returns whether it is the last one."""
+        if guard.state is None:
+            guard.state = self._states[message["rank"]] = RankState(message["rank"], message["host"])
+            if self.failure is not None or self.ending:
+                guard.send(command=END)
+        state = guard.state
+        if "ended" in message:
+            state.ended = int(message["ended"])
+            if state.ended and not (message["by_signal"] and message["told"]):
+                self._fail(state.ended, _death(state) if message["by_signal"] else None)
+            return True
+        state.stopped_s, state.age_s = message["stopped_s"], message["age_s"]
+        state.iteration, state.action = message["iteration"], message["action"]
+        return False
+
+    def _lose(self, state: RankState, why: str) -> None:
+        if state.ended is None:
+            state.ended = LOST
+            self._fail(LOST, f"{state.name} is lost: {why} ({state.doing})")
+
+    def _fail(self, code: int, reason: str | None) -> None:
+        """Ends the job: the first failure is its cause, all others follow from it."""
+        if self.failure is not None or self.ending:
+            return
+        self.failure = Failure(code, reason)
+        if reason is not None:
+            self._say(f"launch: {reason}")
+        self._send_to_all(command=END)
+        self._end_launcher_at_s = time.monotonic() + _LAUNCHER_ENDS_WITHIN_S
+
+    def _look(self, now_s: float) -> None:
+        """Looks for ranks that are lost, stand still or are slow."""
+        for guard in list(self._guards.values()):
+            if guard.state is None and now_s - guard.opened_s > _UNKNOWN_FOR_S:
+                self._close(guard)
+            elif guard.state is not None and not self._local and now_s - guard.heard_s > _SILENCE_S:
+                self._close(guard)
+                self._lose(guard.state, f"its host has not been heard of for {_SILENCE_S:.0f} s")
+        if now_s > self._end_launcher_at_s and self._launcher is not None:
+            # It waits for a host that is gone, perhaps.
+            self._launcher.send_signal(signal.SIGTERM if self._end_launcher_at_s > 0 else signal.SIGKILL)
+            self._end_launcher_at_s = -1.0
+        states = list(self._states.values())
+        if self.failure is not None or self.ending or not states:
+            return
+        held_up = stall(states, self._stall_timeout_s)
+        if held_up is not None:
+            self._fail(
+                STALLED, f"stalled: {held_up}; the job is ended after --stall-timeout {self._stall_timeout_s:g} s"
+            )
+            return
+        self._warn_of_slow(states, now_s)
+
+    def _warn_of_slow(self, states: list[RankState], now_s: float) -> None:
+        iterations = [state.iteration for state in states if state.iteration is not None]
+        if iterations:
+            self._pace.see(min(iterations), now_s)
+        usual_s = self._pace.usual_s
+        slowest = None if usual_s is None else slow(states, usual_s)
+        if slowest is None or now_s - self._warned_s.get(slowest.rank, float("-inf")) < _WARN_AGAIN_S:
+            return
+        self._warned_s[slowest.rank] = now_s
+        how = "has been stopped" if slowest.stopped_s else f"has been {slowest.doing},"
+        self._say(
+            f"warning: {slowest.name} {how} for {slowest.still_s:.0f} s, and the others wait for it; "
+            f"an iteration takes {usual_s:.2g} s otherwise"
+        )
+
+
+def _death(state: RankState) -> str:
+    """The line about a rank that a signal has ended."""
+    assert state.ended is not None
+    number = state.ended - 128
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    advice = "; out of memory, perhaps" if number == signal.SIGKILL else ""
+    return f"{state.name} was ended by {name} ({state.doing}){advice}"

@@ -1,0 +1,228 @@
+"""Whether a host can take part in a job: asked over ssh before each start.
+
+Run as a program on that host, it prints what `launch` wants to know of it.
+"""
+
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import psutil
+
+from hvd_imagenet import __version__
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.launcher.hosts import Host
+from hvd_imagenet.launcher.machine import Machine, this_machine
+
+CONNECT_TIMEOUT_S = 8
+PROBE_TIMEOUT_S = 20
+_MOST_AT_ONCE = 32
+_THIS_HOST = ("localhost", "127.0.0.1")
+
+# What ssh or the remote shell says → what to do about it.
+_REMEDIES = (
+    (
+        r"Host key verification failed|host key is known",
+        "its host key is not known; look at it and accept it: ssh {host}",
+    ),
+    (r"Permission denied", "ssh wants a password; give it your key: ssh-copy-id {host}"),
+    (r"Connection refused", "ssh is refused; start sshd there, or name its port in ~/.ssh/config"),
+    (r"Could not resolve", "the name is not known; write the host's address, or name it in ~/.ssh/config"),
+    (r"timed out|No route to host|unreachable", "it does not answer; is it up, and on this network?"),
+    (r"No module named|not found|No such file", "{python} with hvd_imagenet is not there; install at the same path"),
+)
+
+
+class Found(NamedTuple):
+    """What a host says of itself.
+
+    Args:
+        machine: its cores and GPUs.
+        version: of hvd_imagenet.
+        addresses: IPv4 address of each network interface.
+    """
+
+    machine: Machine
+    version: str
+    addresses: dict[str, str]
+
+
+def look() -> Found:
+    """What this host says of itself.
+
+    Returns:
+        Its cores, GPUs and networks.
+
+    Example:
+        >>> look().addresses["lo"]
+        '127.0.0.1'
+    """
+    addresses = {
+        name: each.address for name, of in psutil.net_if_addrs().items() for each in of if each.family == socket.AF_INET
+    }
+    return Found(this_machine(), __version__, addresses)
+
+
+def is_this_host(name: str) -> bool:
+    """Whether a name in a list of hosts means the host that `launch` runs on.
+
+    Args:
+        name: as the user wrote it.
+
+    Returns:
+        True for localhost and for this host's own name, short or in full.
+
+    Example:
+        >>> is_this_host("localhost"), is_this_host("node7.invalid")
+        (True, False)
+    """
+    own = os.uname().nodename
+    return name in (*_THIS_HOST, own, own.split(".")[0])
+
+
+def check_interface(interface: str, addresses: dict[str, str]) -> str:
+    """Looks for a network interface on this host.
+
+    Args:
+        interface: its name.
+        addresses: of all that there are.
+
+    Returns:
+        Its IPv4 address.
+
+    Raises:
+        UserError: there is none of this name.
+
+    Example:
+        >>> check_interface("lo", {"lo": "127.0.0.1"})
+        '127.0.0.1'
+    """
+    if interface not in addresses:
+        raise UserError(
+            f"--network-interface {interface}: this host has none of this name with an IPv4 address; "
+            f"it has {', '.join(sorted(addresses))}"
+        )
+    return addresses[interface]
+
+
+def own_address(towards: str) -> str:
+    """The IPv4 address of this host from which another one is reached.
+
+    Args:
+        towards: name or address of the other one.
+
+    Returns:
+        An address; nothing is sent.
+
+    Raises:
+        UserError: the name is not known, or there is no way there.
+
+    Example:
+        >>> own_address("127.0.0.1")
+        '127.0.0.1'
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((towards, 9))
+        except OSError as error:
+            raise UserError(
+                f"{towards}: no way there from this host ({error.strerror}); name the network that all hosts share "
+                "with --network-interface"
+            ) from error
+        return str(probe.getsockname()[0])
+
+
+def ssh_command(host: str, words: Sequence[str]) -> list[str]:
+    """The argument list that runs a command on another host and never asks anything.
+
+    Args:
+        host: its name, which ssh cannot take for an option.
+        words: the command and its arguments; ssh hands them to the shell there as one string, so each is quoted.
+
+    Returns:
+        ssh, its options, the host and the command.
+
+    Example:
+        >>> print(*ssh_command("node1", ["echo", "a b"]))
+        ssh -o BatchMode=yes -o ConnectTimeout=8 -- node1 echo 'a b'
+    """
+    options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT_S}"]
+    return ["ssh", *options, "--", host, *map(shlex.quote, words)]
+
+
+def probe(host: str, interface: str | None) -> Found | str:
+    """Asks a host what it has.
+
+    Args:
+        host: its name.
+        interface: that it must have; None if any will do.
+
+    Returns:
+        What it has, or why it cannot take part and what to do about it.
+
+    Raises:
+        UserError: there is no ssh here.
+    """
+    if is_this_host(host):
+        found: Found | str = look()
+    else:
+        found = _ask(host)
+    if isinstance(found, str):
+        return found
+    if found.version != __version__:
+        return f"it has hvd_imagenet {found.version}, this host {__version__}; install the same"
+    if interface is not None and interface not in found.addresses:
+        return f"it has no network interface {interface}; it has {', '.join(sorted(found.addresses))}"
+    return found
+
+
+def _ask(host: str) -> Found | str:
+    words = ssh_command(host, [sys.executable, "-m", "hvd_imagenet.launcher.probe"])
+    try:
+        answer = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
+        )
+    except FileNotFoundError as error:
+        raise UserError("ssh is not on PATH; get it with: apt install openssh-client") from error
+    except subprocess.TimeoutExpired:
+        return f"no answer after {PROBE_TIMEOUT_S} s; is it up, and on this network?"
+    if answer.returncode == 0:
+        try:
+            machine, version, addresses = json.loads(answer.stdout.strip().splitlines()[-1])
+            return Found(Machine(*machine), str(version), dict(addresses))
+        except (ValueError, TypeError, IndexError):
+            return f"its shell prints {answer.stdout.strip()[:60]!r} where no one is logged in; make it print nothing"
+    said = (answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"])[-1]
+    for pattern, remedy in _REMEDIES:
+        if re.search(pattern, answer.stderr):
+            return f"{remedy.format(host=host, python=sys.executable)} ({said})"
+    return f"ssh fails; try: {shlex.join(ssh_command(host, ['true']))} ({said})"
+
+
+def probe_all(hosts: Sequence[Host], interface: str | None) -> dict[str, Found | str]:
+    """Asks all hosts at once.
+
+    Args:
+        hosts: to ask.
+        interface: that each must have; None if any will do.
+
+    Returns:
+        By name, what each has or why it cannot take part.
+
+    Raises:
+        UserError: there is no ssh here.
+    """
+    with ThreadPoolExecutor(_MOST_AT_ONCE) as threads:
+        answers = threads.map(lambda host: probe(host.name, interface), hosts)
+        return {host.name: answer for host, answer in zip(hosts, answers, strict=True)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(look()))

@@ -1,0 +1,187 @@
+"""Who holds up a job, judged from what the guards of its ranks report: pure functions."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hvd_imagenet.heartbeat import WAITING
+
+_SLOW_S = 5.0
+_SLOW_ITERATIONS = 10.0
+
+
+@dataclass
+class RankState:
+    """What is known of a rank.
+
+    Args:
+        rank: its number.
+        host: it runs on.
+        stopped_s: for how long it has been stopped (SIGSTOP); 0 if it runs.
+        age_s: of its last heartbeat; None where there was none, or no more are expected.
+        iteration: that it was in.
+        action: what it began to do then.
+        ended: its exit code; None while it runs.
+    """
+
+    rank: int
+    host: str
+    stopped_s: float = 0.0
+    age_s: float | None = None
+    iteration: int | None = None
+    action: str | None = None
+    ended: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As in messages."""
+        return f"rank {self.rank} on {self.host}"
+
+    @property
+    def doing(self) -> str:
+        """Action and iteration, as in messages."""
+        action = self.action or "at work"
+        return action if self.iteration is None else f"{action}, iteration {self.iteration}"
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for other ranks."""
+        return (self.action or "").startswith(WAITING)
+
+    @property
+    def still_s(self) -> float:
+        """For how long nothing has been heard of it."""
+        return max(self.stopped_s, self.age_s or 0.0)
+
+
+def stall(states: Sequence[RankState], timeout_s: float) -> str | None:
+    """Says who holds up a job that stands still.
+
+    Args:
+        states: of all ranks.
+        timeout_s: for how long a rank may stand still; 0 for ever.
+
+    Returns:
+        A sentence, or None as long as the job moves.
+
+    Example:
+        >>> states = [RankState(0, "vm", age_s=11.0, iteration=7, action="reducing gradients"),
+        ...           RankState(1, "vm", age_s=12.0, iteration=7, action="computing")]
+        >>> stall(states, timeout_s=12.0)
+        'rank 1 on vm has been computing, iteration 7, for 12 s; the others wait (reducing gradients, iteration 7)'
+    """
+    running = [state for state in states if state.ended is None]
+    if not timeout_s or not any(state.still_s >= timeout_s for state in running):
+        return None
+    return _culprits([state for state in running if state.age_s is not None or state.stopped_s], states)
+
+
+def _culprits(running: Sequence[RankState], states: Sequence[RankState]) -> str:
+    stopped = [state for state in running if state.stopped_s]
+    if stopped:
+        return "; ".join(
+            f"{state.name} has been stopped for {state.stopped_s:.0f} s ({state.doing})" for state in stopped
+        )
+    waiting, at_work = _parted(running)
+    if at_work and (waiting or len(at_work) == 1):
+        names = "; ".join(f"{state.name} has been {state.doing}, for {state.age_s:.0f} s" for state in at_work)
+        return names + (f"; the others wait ({waiting[0].doing})" if waiting else "")
+    ended = [state for state in states if state.ended is not None]
+    if ended and waiting:
+        names = ", ".join(state.name for state in ended)
+        return f"{names} ended while others wait for it: {waiting[0].name} has been {waiting[0].doing}"
+    return _out_of_step(running)
+
+
+def _parted(running: Sequence[RankState]) -> tuple[list[RankState], list[RankState]]:
+    """Those that wait for others, and those among the rest that are furthest behind."""
+    waiting = [state for state in running if state.waits]
+    at_work = [state for state in running if not state.waits]
+    furthest_behind = min((_iteration(state) for state in at_work), default=0)
+    return waiting, [state for state in at_work if _iteration(state) == furthest_behind]
+
+
+def _out_of_step(running: Sequence[RankState]) -> str:
+    """Nobody is at work: the few that wait elsewhere than the many, or are ahead of them, have left something out."""
+    groups: dict[str, list[RankState]] = defaultdict(list)
+    for state in running:
+        groups[state.doing].append(state)
+    odd = min(groups.values(), key=lambda group: (len(group), -_iteration(group[0])))
+    if len(groups) == 1:
+        return f"all ranks have been {odd[0].doing}, for {min(state.still_s for state in odd):.0f} s"
+    others = "; ".join(f"{len(group)} others are {doing}" for doing, group in groups.items() if group is not odd)
+    names = ", ".join(state.name for state in odd)
+    return (
+        f"{names} is out of step, it is {odd[0].doing}; {others}; a collective was left out, or made by some ranks only"
+    )
+
+
+def _iteration(state: RankState) -> int:
+    return -1 if state.iteration is None else state.iteration
+
+
+def slow(states: Sequence[RankState], usual_s: float) -> RankState | None:
+    """The rank that the others have been waiting for longer than usual.
+
+    Args:
+        states: of all ranks.
+        usual_s: time of an iteration so far.
+
+    Returns:
+        The slowest such rank, None if there is none.
+
+    Example:
+        >>> states = [RankState(0, "vm", age_s=8.0, iteration=7, action="reducing gradients"),
+        ...           RankState(1, "vm", age_s=9.0, iteration=7, action="computing")]
+        >>> slow(states, usual_s=0.2) is states[1], slow(states, usual_s=3.0)
+        (True, None)
+    """
+    running = [state for state in states if state.ended is None and state.age_s is not None]
+    waiting, at_work = _parted(running)
+    if not waiting or not at_work:
+        return None
+    slowest = max(at_work, key=lambda state: state.still_s)
+    patience_s = max(_SLOW_S, _SLOW_ITERATIONS * usual_s)
+    return slowest if min(state.still_s for state in [slowest, *waiting]) >= patience_s else None
+
+
+class Pace:
+    """The usual time of an iteration, measured after the first few, which are slower.
+
+    Example:
+        >>> pace = Pace()
+        >>> for iteration in range(20):
+        ...     pace.see(iteration, now_s=iteration * 0.5)
+        >>> pace.usual_s
+        0.5
+    """
+
+    _LEFT_OUT = 3
+    _NEEDED = 5
+
+    def __init__(self) -> None:
+        self._first: int | None = None
+        self._begin: tuple[int, float] | None = None
+        self._last = (0, 0.0)
+
+    def see(self, iteration: int, now_s: float) -> None:
+        """Takes note of the iteration of the rank that is furthest behind.
+
+        Args:
+            iteration: as its heartbeat says.
+            now_s: of any clock.
+        """
+        if self._first is None:
+            self._first = iteration
+        if self._begin is None:
+            if iteration >= self._first + self._LEFT_OUT:
+                self._begin = self._last = iteration, now_s
+        elif iteration > self._last[0]:
+            self._last = iteration, now_s
+
+    @property
+    def usual_s(self) -> float | None:
+        """Seconds an iteration; None as long as too few were seen."""
+        if self._begin is None or self._last[0] < self._begin[0] + self._NEEDED:
+            return None
+        return (self._last[1] - self._begin[1]) / (self._last[0] - self._begin[0])

@@ -1,0 +1,128 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvd_imagenet import __version__
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.launcher import membership, probe
+from hvd_imagenet.launcher.hosts import Place
+from hvd_imagenet.launcher.machine import Machine
+from hvd_imagenet.launcher.membership import TooFew, Wanted, members, wait_for_members
+from hvd_imagenet.launcher.probe import Found
+
+BIG = Found(Machine(cores=64, gpus=8, whole=True), __version__, {"lo": "127.0.0.1"})
+SMALL = Found(Machine(cores=4, gpus=0, whole=False), __version__, {"lo": "127.0.0.1"})
+REFUSED = "ssh is refused; start sshd there, or name its port in ~/.ssh/config (ssh: connect: Connection refused)"
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> dict[str, Found | str]:
+    """Hosts by name, which a test fills in; nobody is asked."""
+    answers: dict[str, Found | str] = {}
+    monkeypatch.setattr(probe, "probe", lambda host, interface: answers[host])
+    return answers
+
+
+def hosts_file(folder: Path, text: str) -> Path:
+    (folder / "hosts").write_text(text)
+    return folder / "hosts"
+
+
+def test_all_hosts_with_room_for_all(cluster: dict[str, Found | str], tmp_path: Path) -> None:
+    cluster |= {"a": BIG, "b": SMALL, "c": BIG}
+    said: list[str] = []
+    found = members(Wanted(hosts_file=hosts_file(tmp_path, "a\nb\nc:2\n")), None, said.append)
+    assert found == (14, Machine(4, 0, False), (Place("a", 8), Place("b", 4), Place("c", 2)))
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "places"),
+    [
+        ({"processes": 9}, (Place("a", 8), Place("b", 1))),
+        ({"most": 8}, (Place("a", 8),)),
+        ({"processes": 99, "least": 2}, (Place("a", 8), Place("b", 4))),
+    ],
+)
+def test_fewer_than_there_is_room_for(
+    cluster: dict[str, Found | str], tmp_path: Path, wanted: dict[str, Any], places: tuple[Place, ...]
+) -> None:
+    cluster |= {"a": BIG, "b": SMALL}
+    found = members(Wanted(hosts_file=hosts_file(tmp_path, "a\nb\n"), **wanted), 2, lambda line: None)
+    assert (found.processes, found.places) == (sum(place.processes for place in places), places)
+
+
+def test_a_host_is_dropped_with_the_reason_where_it_is_not_needed(
+    cluster: dict[str, Found | str], tmp_path: Path
+) -> None:
+    cluster |= {"a": SMALL, "b": REFUSED}
+    wanted, said = Wanted(hosts_file=hosts_file(tmp_path, "a\nb:4\n"), least=4), list[str]()
+    assert members(wanted, 4, said.append).places == (Place("a", 4),)
+    assert said == [f"launch: goes on without b: {REFUSED}"]
+    with pytest.raises(TooFew) as caught:
+        members(wanted, 5, said.append)
+    assert str(caught.value) == f"launch: 5 processes are needed, 4 can be had; b: {REFUSED}"
+
+
+def test_at_the_first_start_a_listed_host_that_does_not_answer_is_a_mistake(
+    cluster: dict[str, Found | str], tmp_path: Path
+) -> None:
+    cluster |= {"a": SMALL, "b": REFUSED}
+    wanted = Wanted(hosts_file=hosts_file(tmp_path, "a\nb:4\n"))
+    with pytest.raises(UserError) as caught:
+        wait_for_members(wanted, None, first=True, say=lambda line: None)
+    assert str(caught.value) == f"launch: all of the hosts are needed, 4 can be had; b: {REFUSED}"
+
+
+def test_later_it_is_waited_for_and_taken_back(
+    cluster: dict[str, Found | str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster |= {"a": SMALL, "b": REFUSED}
+    wanted, said = Wanted(hosts_file=hosts_file(tmp_path, "a\nb:4\n"), least=8), list[str]()
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            cluster["b"] = SMALL
+
+    monkeypatch.setattr(membership.time, "sleep", sleep)
+    assert wait_for_members(wanted, 8, first=False, say=said.append).processes == 8
+    assert said == [f"launch: 8 processes are needed, 4 can be had; b: {REFUSED}; looking again every 5 s"]
+
+
+def test_waiting_has_an_end(cluster: dict[str, Found | str], tmp_path: Path) -> None:
+    script = tmp_path / "discover"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    with pytest.raises(TooFew) as caught:
+        wait_for_members(Wanted(discover=str(script), start_timeout_s=1), 2, first=False, say=lambda line: None)
+    assert str(caught.value) == (
+        "launch: 2 processes are needed, 0 can be had; no other host is listed; given up after --start-timeout 1 s"
+    )
+
+
+def test_this_machine_alone() -> None:
+    found = members(Wanted(processes=3), 3, lambda line: None)
+    assert (found.processes, found.places) == (3, ())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"least": 0}, "--min-np 0: at least 1 process is needed"),
+        ({"most": -1}, "--max-np -1: at least 1 process is needed"),
+        ({"least": 4, "most": 2}, "--min-np 4 is more than --max-np 2; it must be at most as much"),
+        ({"least": 4, "processes": 2}, "--min-np 4 is more than -np 2; it must be at most as much"),
+        ({"processes": 4, "most": 2}, "-np 4 is more than --max-np 2; it must be at most as much"),
+        (
+            {"hosts_file": Path("h"), "discover": "d"},
+            "--hosts and --discover both say which hosts there are; give one of them",
+        ),
+    ],
+)
+def test_what_contradicts_itself(wanted: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Wanted(**wanted)
+    assert str(caught.value) == message
