@@ -78,18 +78,22 @@ def build_environment(
     }
 
 
-def _place_build_info(sources: Path, inputs: BuildInputs) -> None:
-    """Puts the record of the build where setup.py collects what goes into the wheel."""
-    info = BuildInfo(
+def build_info(inputs: BuildInputs) -> BuildInfo:
+    """The record that a build with these inputs leaves inside the package."""
+    return BuildInfo(
         key=inputs.key(),
         frameworks=dict(inputs.frameworks),
         mpi=inputs.mpi,
         patches=tuple(patch.name for patch in PATCHES),
         inputs=vars(inputs),
     )
+
+
+def _place_build_info(sources: Path, inputs: BuildInputs) -> None:
+    """Puts the record of the build where setup.py collects what goes into the wheel."""
     package = sources / "build" / "lib" / "horovod"
     package.mkdir(parents=True)
-    (package / BUILD_INFO_NAME).write_text(info.as_json(), encoding="utf-8")
+    (package / BUILD_INFO_NAME).write_text(build_info(inputs).as_json(), encoding="utf-8")
     with (sources / "setup.cfg").open("a", encoding="utf-8") as file:
         file.write("\n[build]\nbuild_lib = build/lib\n")
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build.installed import installed_frameworks, python_abi
@@ -63,7 +64,8 @@ class BuildInputs:
     Attributes:
         horovod: version of the source distribution.
         sdist_sha256: its fingerprint.
-        patches_sha256: fingerprint of the patches.
+        patches_sha256: fingerprint of the patches to what is compiled.
+        python_patches_sha256: fingerprint of the patches to Python files.
         python: the binary interface of the interpreter.
         frameworks: (name, version) of each framework built for.
         compiler: first line of the compiler's `--version`.
@@ -78,6 +80,7 @@ class BuildInputs:
     horovod: str
     sdist_sha256: str
     patches_sha256: str
+    python_patches_sha256: str
     python: str
     frameworks: tuple[tuple[str, str], ...]
     compiler: str
@@ -89,7 +92,15 @@ class BuildInputs:
 
     def key(self) -> str:
         """The name of the build in the wheel cache: 20 hexadecimal digits, another for any other input."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:20]
+        return _key(asdict(self))
+
+    def compiled_key(self) -> str:
+        """The same for all builds that differ in Python files alone, so that one can be made from another's wheel."""
+        return _key({name: value for name, value in asdict(self).items() if name != "python_patches_sha256"})
+
+
+def _key(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def is_build_variable(name: str) -> bool:
@@ -204,7 +215,8 @@ def gather_inputs(toolchain: Toolchain, packages: Path, environ: Mapping[str, st
     return BuildInputs(
         horovod=VERSION,
         sdist_sha256=SDIST_SHA256,
-        patches_sha256=digest(PATCHES),
+        patches_sha256=digest(PATCHES, compiled=True),
+        python_patches_sha256=digest(PATCHES, compiled=False),
         python=python_abi(),
         frameworks=tuple(frameworks.items()),
         compiler=toolchain.cxx_version,

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build import wheel_cache
-from hvd_imagenet.horovod_build.builder import build_wheel, default_jobs
+from hvd_imagenet.horovod_build.builder import build_info, build_wheel, default_jobs
 from hvd_imagenet.horovod_build.inputs import BuildInputs, gather_inputs
 from hvd_imagenet.horovod_build.installed import has_extension, read_build_info
 from hvd_imagenet.horovod_build.patch import apply_patches
 from hvd_imagenet.horovod_build.patches import PATCHES
 from hvd_imagenet.horovod_build.progress import BuildProgress
+from hvd_imagenet.horovod_build.refresh import refreshed_wheel
 from hvd_imagenet.horovod_build.source import VERSION, cache_root, fetch_sdist, unpack
 from hvd_imagenet.horovod_build.toolchain import Toolchain, find_toolchain
 
@@ -60,6 +61,17 @@ def try_import(framework: str) -> None:
         raise UserError(f"Horovod was built and installed, but horovod.{framework} does not start: {last}")
 
 
+def _refreshed(root: Path, inputs: BuildInputs, folder: Path, progress: BuildProgress) -> Path | None:
+    """The wheel made from a cached one that differs in Python files alone, or None where there is none."""
+    compiled = wheel_cache.load_compiled(root, inputs.compiled_key())
+    if compiled is None:
+        return None
+    progress.say(f"nothing needs compiling: patching the Python files of {compiled}")
+    sources = unpack(fetch_sdist(root), folder)
+    apply_patches(sources, PATCHES)
+    return refreshed_wheel(compiled, sources, build_info(inputs), folder)
+
+
 def _build(
     root: Path, toolchain: Toolchain, inputs: BuildInputs, jobs: int, folder: Path, progress: BuildProgress
 ) -> Path:
@@ -98,11 +110,12 @@ def install_horovod(force: bool = False, jobs: int | None = None, progress: Buil
     else:
         progress.say(f"Horovod {VERSION} for {built_for}, {toolchain.mpi_version or 'without MPI'}")
         with tempfile.TemporaryDirectory(prefix="hvd-imagenet-") as folder:
-            built = _build(root, toolchain, inputs, jobs or default_jobs(), Path(folder), progress)
+            built = None if force else _refreshed(root, inputs, Path(folder), progress)
+            built = built or _build(root, toolchain, inputs, jobs or default_jobs(), Path(folder), progress)
             _pip_install(built)
             for name, _ in inputs.frameworks:
                 progress.say(f"trying horovod.{name}")
                 try_import(name)
             # Only now: the cache holds no wheel that does not start.
-            wheel_cache.store(root, inputs.key(), built)
+            wheel_cache.store(root, inputs.key(), built, inputs.compiled_key())
     progress.say(f"installed Horovod {VERSION} for {built_for} in {time.monotonic() - started_s:.0f} s")

@@ -92,24 +92,40 @@ def apply_patches(root: Path, patches: Iterable[Patch]) -> None:
         (root / file).write_text(text, encoding="utf-8")
 
 
-def digest(patches: Iterable[Patch]) -> str:
+def is_compiled(edit: Edit) -> bool:
+    """Whether an edit changes what the compiler makes: any file but the Python files of the package.
+
+    Args:
+        edit: the edit.
+
+    Example:
+        >>> is_compiled(Edit("setup.py", "a", "b")), is_compiled(Edit("horovod/runner/launch.py", "a", "b"))
+        (True, False)
+    """
+    return not (edit.file.startswith("horovod/") and edit.file.endswith(".py"))
+
+
+def digest(patches: Iterable[Patch], compiled: bool) -> str:
     """A fingerprint of what the patches do; their reasons do not count.
 
     Args:
         patches: in the order in which they are applied.
+        compiled: whether of the edits that `is_compiled`, or of the others.
 
     Returns:
         64 hexadecimal digits.
 
     Example:
-        >>> one = Patch("a", "because", "not reported", (Edit("f", "x", "y"),))
-        >>> other = Patch("b", "for another reason", "not reported", (Edit("f", "x", "z"),))
-        >>> digest([one]) == digest([one]), digest([one]) == digest([other])
-        (True, False)
+        >>> one = Patch("a", "because", "not reported", (Edit("horovod/f.py", "x", "y"),))
+        >>> other = Patch("b", "for another reason", "not reported", (Edit("horovod/f.py", "x", "z"),))
+        >>> digest([one], compiled=True) == digest([other], compiled=True)
+        True
+        >>> digest([one], compiled=False) == digest([other], compiled=False)
+        False
     """
     state = hashlib.sha256()
     for patch in patches:
-        for edit in patch.edits:
+        for edit in (edit for edit in patch.edits if is_compiled(edit) == compiled):
             for part in (edit.file, edit.anchor, edit.replacement):
                 state.update(len(part).to_bytes(8, "big") + part.encode())
     return state.hexdigest()

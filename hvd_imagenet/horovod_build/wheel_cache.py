@@ -48,13 +48,34 @@ def load(root: Path, key: str) -> Path | None:
     return wheel
 
 
-def store(root: Path, key: str, wheel: Path) -> Path:
+def load_compiled(root: Path, compiled_key: str) -> Path | None:
+    """A cached wheel that differs in Python files alone.
+
+    Args:
+        root: the cache folder.
+        compiled_key: of the build's inputs.
+
+    Returns:
+        The path of a wheel that is whole, the newest of them, or None where there is none.
+    """
+    records = (root / "wheels").glob(f"*/{_RECORD_NAME}")
+    for record in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            if json.loads(record.read_text(encoding="utf-8")).get("compiled") == compiled_key:
+                return load(root, record.parent.name)
+        except (OSError, ValueError, AttributeError, CorruptWheelError):
+            continue
+    return None
+
+
+def store(root: Path, key: str, wheel: Path, compiled_key: str) -> Path:
     """Puts a wheel into the cache, in place of any that has its key.
 
     Args:
         root: the cache folder, made if it is missing.
         key: of the build's inputs.
         wheel: the file to copy.
+        compiled_key: what `load_compiled` finds it by.
 
     Returns:
         The path of the copy.
@@ -66,7 +87,7 @@ def store(root: Path, key: str, wheel: Path) -> Path:
         new = Path(made) / key
         new.mkdir()
         shutil.copyfile(wheel, new / wheel.name)
-        record = {"wheel": wheel.name, "sha256": sha256_of(new / wheel.name)}
+        record = {"wheel": wheel.name, "sha256": sha256_of(new / wheel.name), "compiled": compiled_key}
         (new / _RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             os.replace(folder, Path(made) / "old")

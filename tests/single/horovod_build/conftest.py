@@ -52,6 +52,7 @@ def build_inputs() -> BuildInputs:
         horovod="0.28.1",
         sdist_sha256="aa",
         patches_sha256="bb",
+        python_patches_sha256="cc",
         python="cpython-311",
         frameworks=(("torch", "2.13.0"),),
         compiler="g++ 12",

@@ -22,6 +22,14 @@ def test_every_input_changes_the_key(build_inputs: BuildInputs, field: str) -> N
     assert replace(build_inputs, **{field: other}).key() != build_inputs.key()
 
 
+@pytest.mark.parametrize("field", [field.name for field in fields(BuildInputs)])
+def test_python_patches_alone_leave_what_was_compiled(build_inputs: BuildInputs, field: str) -> None:
+    value = getattr(build_inputs, field)
+    other: Any = (*value, ("x", "y")) if isinstance(value, tuple) else value + "x"
+    same = replace(build_inputs, **{field: other}).compiled_key() == build_inputs.compiled_key()
+    assert same is (field == "python_patches_sha256")
+
+
 def test_equal_inputs_have_equal_keys(build_inputs: BuildInputs) -> None:
     assert replace(build_inputs).key() == build_inputs.key()
     assert len(build_inputs.key()) == 20

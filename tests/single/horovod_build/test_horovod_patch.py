@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from hvd_imagenet.horovod_build.patch import Edit, Patch, PatchError, apply_patches, digest
+from hvd_imagenet.horovod_build.patch import Edit, Patch, PatchError, apply_patches, digest, is_compiled
 
 
 def patch(*edits: Edit, name: str = "p") -> Patch:
@@ -47,4 +47,23 @@ def test_edits_are_made_in_order_each_on_the_result_of_the_last(tmp_path: Path) 
 
 
 def test_the_digest_tells_where_one_part_ends() -> None:
-    assert digest([patch(Edit("f", "ab", "c"))]) != digest([patch(Edit("f", "a", "bc"))])
+    one, other = [patch(Edit("f", "ab", "c"))], [patch(Edit("f", "a", "bc"))]
+    assert digest(one, compiled=True) != digest(other, compiled=True)
+
+
+@pytest.mark.parametrize(
+    ("file", "compiled"),
+    [
+        ("horovod/common/gloo/http_store.cc", True),
+        ("CMakeLists.txt", True),
+        ("setup.py", True),
+        ("horovod/torch/CMakeLists.txt", True),
+        ("third_party/gloo/build.py", True),
+        ("horovod/runner/launch.py", False),
+        ("horovod/__init__.py", False),
+    ],
+)
+def test_which_edits_need_the_compiler(file: str, compiled: bool) -> None:
+    assert is_compiled(Edit(file, "a", "b")) is compiled
+    nothing, one = digest([], compiled=True), digest([patch(Edit(file, "a", "b"))], compiled=True)
+    assert (one != nothing) is compiled
