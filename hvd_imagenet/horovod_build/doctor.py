@@ -1,6 +1,7 @@
 """`doctor`: all the checks, in the order in which they are shown."""
 
 from hvd_imagenet.horovod_build.doctor_host import check_cores, check_gpus, check_host_name, check_interface
+from hvd_imagenet.horovod_build.doctor_security import check_security
 from hvd_imagenet.horovod_build.doctor_software import (
     check_build_tools,
     check_controller,
@@ -14,6 +15,7 @@ from hvd_imagenet.horovod_build.finding import Finding
 CHECKS = (
     check_frameworks,
     check_horovod,
+    check_security,
     check_controller,
     check_mpirun,
     check_interface,
