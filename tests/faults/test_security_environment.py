@@ -1,0 +1,142 @@
+"""No secret on a command line or in a log, and none that leaves the user's shell unasked."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from security_jobs import LAUNCHERS, RANK, Job, start, waiting_job
+
+SECRET = "hunter2-0123456789abcdef"
+# Writes down what it is asked, then does it here, as sshd would on another host.
+SSH = """\
+#!/bin/sh
+printf '%s\\n' "$@" > "{folder}/ssh.$$"
+for last; do :; done
+exec env -i HOME=/ PATH=/usr/bin:/bin /bin/sh -c "$last"
+"""
+
+
+class Watch(threading.Thread):
+    """Collects the command lines of all processes of a job, short-lived ones as well as it can."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.seen: set[str] = set()
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        own = psutil.Process()
+        while not self.over.wait(0.02):
+            for one in own.children(recursive=True):
+                try:
+                    self.seen.add(" ".join(one.cmdline()))
+                except psutil.Error:
+                    continue
+
+
+@pytest.fixture
+def command_lines() -> Iterator[Watch]:
+    watch = Watch()
+    watch.start()
+    yield watch
+    watch.over.set()
+    watch.join()
+
+
+def secrets_of(job: Job) -> list[str]:
+    """The user's and the job's own, which its processes have in their environment, and what is made from it."""
+    from horovod.runner.common.util import codec, secret
+
+    keys = {one.environ().get(secret.HOROVOD_SECRET_KEY) for one in job.processes()} - {None}
+    return [SECRET, *keys, *(secret.rendezvous_token(codec.loads_base64(key)) for key in keys)]
+
+
+def assert_nowhere(secrets: list[str], job: Job, watch: Watch) -> None:
+    assert len(watch.seen) > 2, "no command line was seen"
+    for one in secrets:
+        assert not [line for line in watch.seen if one in line]
+        assert one not in job.said()
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["unasked", "asked for"])
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_20_a_secret_is_on_no_command_line_and_in_no_log(
+    name: str, asked: bool, tmp_path: Path, command_lines: Watch
+) -> None:
+    launcher = [*LAUNCHERS[name], *(["--env", "WANDB_API_KEY"] if asked else [])]
+    with waiting_job(launcher, tmp_path, WANDB_API_KEY=SECRET) as job:
+        secrets = secrets_of(job)
+        assert len(secrets) == (3 if name == "horovodrun-gloo" else 1)
+        job.finish()
+    assert_nowhere(secrets, job, command_lines)
+    for rank in range(2):
+        assert (tmp_path / f"rank{rank}").read_text() == (SECRET if asked else "nothing")
+    notes = [line for line in job.said().splitlines() if "do not get" in line and "WANDB_API_KEY" in line]
+    assert len(notes) == (0 if asked else 1)
+
+
+@pytest.mark.parametrize("probe", [False, True], ids=["interface given", "interface found"])
+def test_ssh_gets_arguments_and_the_environment_goes_through_its_standard_input(
+    probe: bool, tmp_path: Path, command_lines: Watch
+) -> None:
+    """127.0.0.2 is a host that Horovod takes for another one."""
+    ssh = tmp_path / "bin/ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(SSH.format(folder=tmp_path))
+    ssh.chmod(0o755)
+    (tmp_path / "rank.py").write_text(RANK)
+    hosts = ["-np", "2", "--gloo", "-H", "localhost:1,127.0.0.2:1", "--disable-cache", "--verbose"]
+    interface = [] if probe else ["--network-interface", "lo"]
+    program = [sys.executable, str(tmp_path / "rank.py"), str(tmp_path)]
+    command = [LAUNCHERS["horovodrun-gloo"][0], *hosts, *interface, "--env", "WANDB_API_KEY", *program]
+    path = f"{ssh.parent}{os.pathsep}{os.environ['PATH']}"
+    with start(
+        command, tmp_path, WANDB_API_KEY=SECRET, PATH=path, AWKWARD="a 'b'\n$(c)", HOROVOD_X="a 'b'\n$(c)"
+    ) as job:
+        job.wait_for("rank0", "rank1")
+        secrets = secrets_of(job)
+        assert {one.environ().get("HOROVOD_X") for one in job.processes() if "rank.py" in " ".join(one.cmdline())} == {
+            "a 'b'\n$(c)"
+        }
+        job.finish()
+    assert_nowhere(secrets, job, command_lines)
+    calls = [file.read_text().splitlines() for file in tmp_path.glob("ssh.*")]
+    assert len(calls) == (3 if probe else 2)
+    for words in calls:
+        assert words[-3:-1] == ["--", "127.0.0.2"]
+        assert "BatchMode=yes" in words
+        assert not [word for word in words if "StrictHostKeyChecking" in word]
+    assert {(tmp_path / f"rank{rank}").read_text() for rank in range(2)} == {SECRET}
+
+
+@pytest.mark.parametrize("host", ["-oProxyCommand", "a;touch x", "a b", "$(touch x)"])
+def test_what_is_no_host_is_refused(host: str, tmp_path: Path) -> None:
+    horovodrun = LAUNCHERS["horovodrun-gloo"][0]
+    for controller in ("--mpi", "--gloo"):
+        with start([horovodrun, "-np", "2", controller, f"-H={host}:2", "true"], tmp_path) as job:
+            assert job.process.wait(60) != 0
+            job.reader.join(10)
+        assert "Invalid host input" in job.said()
+
+
+def test_horovodrun_passes_on_what_launch_passes_on() -> None:
+    from horovod.runner.common.util.env import is_passed_on
+
+    from hvd_imagenet.launcher.allowed_environment import is_allowed
+
+    # fmt: off
+    names = [
+        "PATH", "HOME", "LC_ALL", "PYTHONPATH", "OMP_NUM_THREADS", "TF_X", "KERAS_BACKEND", "NCCL_DEBUG",
+        "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "XDG_CACHE_HOME", "SSH_AUTH_SOCK", "HVD_IMAGENET_KEY", "VIRTUAL_ENV",
+        "SLURM_JWT", "WANDB_API_KEY", "HTTP_PROXY", "AWS_SECRET_ACCESS_KEY", "TF_VAR_x", "PATHS", "FOO", "GITHUB_TOKEN",
+        "_HOROVOD_SECRET_KEY", "HOROVOD_TOKEN", "OMPI_MCA_btl",
+    ]
+    # fmt: on
+    assert [name for name in names if is_passed_on(name, {})] == [name for name in names if is_allowed(name)]
+    extra = {"HOROVOD_PASS_ENV": "FOO,WANDB_*"}
+    expected = [name for name in names if is_allowed(name, ["FOO", "WANDB_*"])]
+    assert [name for name in names if is_passed_on(name, extra)] == expected
