@@ -16,13 +16,23 @@ from typing import Any
 
 import psutil
 
+from hvd_imagenet.launcher.allowed_environment import tools_left_out
+
 ROOT = Path(__file__).parents[2]
 LAUNCHER_VARIABLES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "HOROVOD_", "SLURM_", "OMP_", "HVD_IMAGENET_")
 
 
 def user_environment(**variables: str) -> dict[str, str]:
-    """The variables of a user's shell, even where these tests run in a job themselves; one thread a rank."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER_VARIABLES)}
+    """The variables of a user's shell, even where these tests run in a job themselves; one thread a rank.
+
+    Those of tools are left out, since `launch` says that it does not pass them on.
+    """
+    left_out = tools_left_out(os.environ)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(LAUNCHER_VARIABLES) and name not in left_out
+    }
     return {**kept, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
 
 
