@@ -95,7 +95,8 @@ class Guard:
             self._reap()
         if self._code != 0:
             self._end_what_is_left()
-        link.tell_end(self._code, by_signal=self._by_signal, told=self._told_to_end)
+        last = self._status(time.monotonic())
+        link.tell_end(**last, ended=self._code, by_signal=self._by_signal, told=self._told_to_end)
         return self._code
 
     def _drain(self) -> None:

@@ -120,13 +120,11 @@ class Link:
             self._lose(f"has not heard of launch for {SILENCE_S:.0f} s")
         return found
 
-    def tell_end(self, code: int, *, by_signal: bool, told: bool) -> None:
-        """Tells how the rank has ended, and waits a moment until the monitor has noted it.
+    def tell_end(self, **message: Any) -> None:
+        """Sends the last report, and waits a moment until the monitor has noted it.
 
         Args:
-            code: of the rank.
-            by_signal: whether a signal has ended it.
-            told: whether it was to end.
+            message: plain JSON data.
         """
         if self._socket is None or self._lost:
             return
@@ -134,9 +132,7 @@ class Link:
             self._socket.settimeout(_ACKNOWLEDGED_WITHIN_S)
             while not self._channel.ready:
                 self._channel.receive(self._socket.recv(4096) or b"\n")
-            last = self._channel.send(
-                rank=self._rank, host=os.uname().nodename, ended=code, by_signal=by_signal, told=told
-            )
+            last = self._channel.send(rank=self._rank, host=os.uname().nodename, **message)
             self._socket.sendall(self._outgoing + last)
             while self._socket.recv(4096):
                 pass

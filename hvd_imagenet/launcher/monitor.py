@@ -219,14 +219,14 @@ class Monitor:
             if self.failure is not None or self.ending:
                 guard.send(command=END)
         state = guard.state
-        if "ended" in message:
-            state.ended = int(message["ended"])
-            if state.ended and not (message["by_signal"] and message["told"]):
-                self._fail(state.ended, _death(state) if message["by_signal"] else None)
-            return True
         state.stopped_s, state.age_s = message["stopped_s"], message["age_s"]
         state.iteration, state.action = message["iteration"], message["action"]
-        return False
+        if "ended" not in message:
+            return False
+        state.ended = int(message["ended"])
+        if state.ended and not (message["by_signal"] and message["told"]):
+            self._fail(state.ended, _death(state) if message["by_signal"] else None)
+        return True
 
     def _lose(self, state: RankState, why: str) -> None:
         if state.ended is None:

@@ -9,12 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Protocol
 
-_RULE = b"-" * 74 + b"\n"
-# Open MPI 5 has no option that silences this notice (4 has -q): two rules with the text between them.
-_NOTICE_STARTS = tuple(
-    _RULE + name + b" detected that one or more processes exited with non-zero status"
-    for name in (b"prterun", b"mpirun")
-)
+from hvd_imagenet.launcher.notices import split_notice
+
 _PR_SET_PDEATHSIG = 1
 _FORWARDED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 # With these a batch system asks for the end, and gives time for a checkpoint.
@@ -31,38 +27,6 @@ class Watcher(Protocol):
 
     def signal_ranks(self, number: int) -> bool:
         """Sends a signal to all ranks; returns whether there are any."""
-
-
-def split_notice(text: bytes) -> tuple[bytes, bytes]:
-    r"""Takes mpirun's notice on an exit code out of its standard error.
-
-    Args:
-        text: what has come so far and was not yet shown.
-
-    Returns:
-        What may be shown now, and what must wait because it is, or may become, the notice.
-
-    Example:
-        >>> split_notice(b"error: no such folder\n" + b"-" * 74)[0]
-        b'error: no such folder\n'
-        >>> split_notice(b"no notice")
-        (b'no notice', b'')
-    """
-    for start in _NOTICE_STARTS:
-        begin = text.find(start)
-        if begin >= 0:
-            end = text.find(_RULE, begin + len(_RULE))
-            if end < 0:
-                return text[:begin], text[begin:]
-            shown, waiting = split_notice(text[end + len(_RULE) :])
-            return text[:begin] + shown, waiting
-    kept = max(_overlap(text, start) for start in _NOTICE_STARTS)
-    return text[: len(text) - kept], text[len(text) - kept :]
-
-
-def _overlap(text: bytes, start: bytes) -> int:
-    """The length of the longest end of `text` with which `start` begins."""
-    return next(n for n in range(min(len(text), len(start)), -1, -1) if text.endswith(start[:n]))
 
 
 def _end_with_parent() -> None:
