@@ -1,7 +1,7 @@
-"""Runs a command of hvd-imagenet with a fault: `python injector.py FAULT@RANK:ITERATION [--log FILE] train …`.
+"""Runs a command of hvd-imagenet with a fault: `python injector.py FAULT@RANK:ITERATION [--fault-log FILE] train …`.
 
 The fault comes when that rank begins to compute that iteration, in the first start of the job only. It hooks the
-heartbeat, so that the product has no switch for faults. With --log every beat of rank 0, and the fault, becomes a line
+heartbeat, so that the product has no switch for faults. With --fault-log every beat of rank 0, and the fault, becomes a line
 of JSON in FILE: time_s (of the epoch), rank, restarts, action, iteration.
 """
 
@@ -94,7 +94,7 @@ def inject(fault: str, rank: int, iteration: int, log: str | None) -> None:
 def main(words: list[str]) -> int:
     fault, _, place = words[0].partition("@")
     rank, iteration = map(int, place.split(":"))
-    log = words[2] if words[1] == "--log" else None
+    log = words[2] if words[1] == "--fault-log" else None
     inject(fault, rank, iteration, log)
     from hvd_imagenet import cli
 

@@ -1,0 +1,101 @@
+"""Cases 1 to 6: a rank that raises, is killed, stands still or is slow, and what `launch` does about it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jobs import Job, start
+
+HOST = os.uname().nodename
+ENDS_WITHIN_S = {"raise": 10, "kill": 60}
+STALL_TIMEOUT_S = 20  # importing a framework counts too
+# Beyond --stall-timeout: the reports of a second, and ending the ranks.
+STALL_MARGIN_S = 8
+MPI, GLOO = "mpirun", "horovodrun"
+long = pytest.mark.long
+
+
+@pytest.fixture
+def job(few_digits: Path, tmp_path: Path, record_property: Callable[[str, object], None]) -> Callable[..., Job]:
+    def run(fault: str, processes: int, launcher: str = MPI, *, framework: str = "torch", launch: str = "") -> Job:
+        done = start(
+            fault, few_digits, tmp_path,
+            launch=["-np", str(processes), "--launcher", launcher, *launch.split()],
+            train=["--framework", framework, "--epochs", "4"],
+            timeout_s=120,
+        )  # fmt: skip
+        record_property("fault_to_end_s", round(done.fault_to_end_s, 2))
+        print(f"{fault} at {processes} processes, {launcher}, {framework}: ended {done.fault_to_end_s:.1f} s later")
+        return done
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("launcher", "framework"),
+    [(MPI, "torch"), pytest.param(GLOO, "torch", marks=long), pytest.param(MPI, "keras", marks=long)],
+)
+def test_01_raise_mid_step(job: Callable[..., Job], launcher: str, framework: str) -> None:
+    done = job("raise@1:6", 4, launcher, framework=framework)
+    assert done.code == 1, done.all_output
+    said = done.output + done.errors
+    assert said.count("Traceback (most recent call last)") == 1, done.all_output
+    assert said.count("RuntimeError: injected fault") == 1
+    assert said.count(f"rank 1 of 4 on {HOST}:") == 1
+    assert done.fault_to_end_s < ENDS_WITHIN_S["raise"]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "framework"),
+    [(MPI, "torch"), pytest.param(GLOO, "torch", marks=long), pytest.param(MPI, "keras", marks=long)],
+)
+def test_02_a_killed_rank(job: Callable[..., Job], launcher: str, framework: str) -> None:
+    done = job("kill@1:6", 2, launcher, framework=framework)
+    assert done.code == 137, done.all_output
+    assert f"launch: rank 1 on {HOST} was ended by SIGKILL (computing" in done.errors, done.all_output
+    assert ", iteration 6); out of memory, perhaps" in done.errors
+    assert "Traceback" not in done.output + done.errors
+    assert done.fault_to_end_s < ENDS_WITHIN_S["kill"]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "rank"),
+    [(MPI, 1), pytest.param(MPI, 0, marks=long), pytest.param(GLOO, 1, marks=long), pytest.param(GLOO, 0, marks=long)],
+)
+def test_03_a_stopped_rank(job: Callable[..., Job], launcher: str, rank: int) -> None:
+    done = job(f"stop@{rank}:6", 2, launcher, launch=f"--stall-timeout {STALL_TIMEOUT_S}")
+    assert done.code == 124, done.all_output
+    assert f"launch: stalled: rank {rank} on {HOST} has been stopped for " in done.errors, done.all_output
+    assert "s (computing, iteration 6); the job is ended after --stall-timeout 20 s" in done.errors
+    assert STALL_TIMEOUT_S < done.fault_to_end_s < STALL_TIMEOUT_S + STALL_MARGIN_S
+
+
+@pytest.mark.parametrize("launcher", [pytest.param(MPI, marks=long), pytest.param(GLOO, marks=long)])
+def test_04_a_held_lock_of_the_interpreter(job: Callable[..., Job], launcher: str) -> None:
+    done = job("gil@1:6", 2, launcher, launch=f"--stall-timeout {STALL_TIMEOUT_S}")
+    assert done.code == 124, done.all_output
+    sentence = f"launch: stalled: rank 1 on {HOST} has been computing, iteration 6, for 2"
+    assert sentence in done.errors, done.all_output
+    assert STALL_TIMEOUT_S < done.fault_to_end_s < STALL_TIMEOUT_S + STALL_MARGIN_S
+
+
+@long
+def test_05_a_slow_rank_is_warned_of_and_waited_for(job: Callable[..., Job]) -> None:
+    done = job("slow@1:12", 2)
+    assert done.code == 0, done.all_output
+    warnings = [line for line in done.errors.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1, done.all_output
+    assert warnings[0].startswith(f"warning: rank 1 on {HOST} has been computing, iteration 12, for "), warnings
+    assert "validation error" in done.output
+
+
+@long
+def test_06_a_rank_that_skips_a_collective(job: Callable[..., Job]) -> None:
+    done = job("skip-collective@1:6", 2, launch=f"--stall-timeout {STALL_TIMEOUT_S}")
+    assert done.code == 124, done.all_output
+    assert f"launch: stalled: rank 1 on {HOST} is out of step, it is reducing gradients, iteration 7;" in done.errors, (
+        done.all_output
+    )
+    assert "1 others are reducing gradients, iteration 6; a collective was left out" in done.errors
+    assert done.fault_to_end_s < STALL_TIMEOUT_S + STALL_MARGIN_S
