@@ -50,6 +50,8 @@ _PREFIXES = (
 # SLURM_JWT and Terraform's TF_VAR_… and TF_TOKEN_… begin like what is allowed.
 _CREDENTIAL = re.compile(r"(KEY|TOKENS?|SECRET|PASSWORD|PASSWD|CREDENTIALS?|JWT)(_|$)|^TF_VAR_", re.IGNORECASE)
 _OWN_PREFIX = "HVD_IMAGENET_"
+# Our build of horovodrun has an allow-list of its own, which this variable makes longer.
+_PASS_ENV = "HOROVOD_PASS_ENV"
 # What training programs read of tools that keep track of runs or hold data: worth a word where it is left out.
 _TOOLS = (
     "WANDB_",
@@ -97,19 +99,22 @@ def allowed_environment(environment: Mapping[str, str], extra: Iterable[str] = (
         extra: names that the user allows on top, as `is_allowed` takes them.
 
     Returns:
-        A new mapping.
+        A new mapping. It tells horovodrun, where that is what starts the processes, of the extra names too.
 
     Raises:
         UserError: `extra` holds what is no name, or the name of a variable that is not set.
 
     Example:
         >>> allowed_environment({"HOME": "/h", "WANDB_API_KEY": "x", "FOO": "1"}, extra=["FOO"])
-        {'HOME': '/h', 'FOO': '1'}
+        {'HOME': '/h', 'FOO': '1', 'HOROVOD_PASS_ENV': 'FOO'}
     """
     extra = list(extra)
     for one in extra:
         _check(one, environment)
-    return {name: value for name, value in environment.items() if is_allowed(name, extra)}
+    allowed = {name: value for name, value in environment.items() if is_allowed(name, extra)}
+    if extra:
+        allowed[_PASS_ENV] = ",".join([*filter(None, [allowed.get(_PASS_ENV)]), *extra])
+    return allowed
 
 
 def _check(extra: str, environment: Mapping[str, str]) -> None:

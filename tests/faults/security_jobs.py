@@ -20,6 +20,7 @@ RANKS = 2
 TIMEOUT_S = 90
 LAUNCHERS = {
     "launch": [sys.executable, "-m", "hvd_imagenet", "launch", "-np", str(RANKS)],
+    "launch-gloo": [sys.executable, "-m", "hvd_imagenet", "launch", "-np", str(RANKS), "--launcher", "horovodrun"],
     "horovodrun-mpi": [str(BIN / "horovodrun"), "-np", str(RANKS), "--mpi", "--verbose"],
     "horovodrun-gloo": [str(BIN / "horovodrun"), "-np", str(RANKS), "--gloo", "--verbose"],
 }

@@ -10,6 +10,8 @@ import psutil
 import pytest
 from security_jobs import LAUNCHERS, RANK, Job, start, waiting_job
 
+# `make test` takes the first.
+QUICK_FIRST = [pytest.param(name, marks=pytest.mark.long if i else []) for i, name in enumerate(LAUNCHERS)]
 SECRET = "hunter2-0123456789abcdef"
 # Writes down what it is asked, then does it here, as sshd would on another host.
 SSH = """\
@@ -63,14 +65,14 @@ def assert_nowhere(secrets: list[str], job: Job, watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["unasked", "asked for"])
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", QUICK_FIRST)
 def test_20_a_secret_is_on_no_command_line_and_in_no_log(
     name: str, asked: bool, tmp_path: Path, command_lines: Watch
 ) -> None:
     launcher = [*LAUNCHERS[name], *(["--env", "WANDB_API_KEY"] if asked else [])]
     with waiting_job(launcher, tmp_path, WANDB_API_KEY=SECRET) as job:
         secrets = secrets_of(job)
-        assert len(secrets) == (3 if name == "horovodrun-gloo" else 1)
+        assert len(secrets) == (3 if name.endswith("-gloo") else 1)
         job.finish()
     assert_nowhere(secrets, job, command_lines)
     for rank in range(2):
@@ -79,6 +81,7 @@ def test_20_a_secret_is_on_no_command_line_and_in_no_log(
     assert len(notes) == (0 if asked else 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("probe", [False, True], ids=["interface given", "interface found"])
 def test_ssh_gets_arguments_and_the_environment_goes_through_its_standard_input(
     probe: bool, tmp_path: Path, command_lines: Watch
@@ -113,6 +116,7 @@ def test_ssh_gets_arguments_and_the_environment_goes_through_its_standard_input(
     assert {(tmp_path / f"rank{rank}").read_text() for rank in range(2)} == {SECRET}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("host", ["-oProxyCommand", "a;touch x", "a b", "$(touch x)"])
 def test_what_is_no_host_is_refused(host: str, tmp_path: Path) -> None:
     horovodrun = LAUNCHERS["horovodrun-gloo"][0]

@@ -79,6 +79,7 @@ def test_a_job_over_gloo_goes_on(tmp_path: Path) -> None:
     assert not (tmp_path / "marker").exists()
 
 
+@pytest.mark.long
 def test_an_elastic_job_goes_on(tmp_path: Path) -> None:
     script, hosts = tmp_path / "rank.py", tmp_path / "hosts"
     script.write_text(RANK)
@@ -93,6 +94,7 @@ def test_an_elastic_job_goes_on(tmp_path: Path) -> None:
     assert not (tmp_path / "marker").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("controller", ["use_gloo", "use_mpi"])
 def test_a_function_and_its_results_are_those_of_the_job(controller: str, tmp_path: Path) -> None:
     (tmp_path / "run.py").write_text(RUN)

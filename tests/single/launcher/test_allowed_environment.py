@@ -39,7 +39,10 @@ def test_the_rest_is_not(name):
 
 def test_env_takes_names_and_beginnings():
     everything = {"WANDB_API_KEY": "a", "WANDB_MODE": "b", "HOME": "/h", "WAND": "c"}
-    assert allowed_environment(everything, ["WANDB_*"]) == {"WANDB_API_KEY": "a", "WANDB_MODE": "b", "HOME": "/h"}
+    expected = {"WANDB_API_KEY": "a", "WANDB_MODE": "b", "HOME": "/h", "HOROVOD_PASS_ENV": "WANDB_*"}
+    assert allowed_environment(everything, ["WANDB_*"]) == expected
+    assert allowed_environment({"A": "1", "HOROVOD_PASS_ENV": "B"}, ["A"])["HOROVOD_PASS_ENV"] == "B,A"
+    assert allowed_environment({"HOME": "/h"}) == {"HOME": "/h"}
     assert tools_left_out(everything, ["WANDB_MODE"]) == ["WANDB_API_KEY"]
 
 
