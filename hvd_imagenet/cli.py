@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from hvd_imagenet import __version__
-from hvd_imagenet.errors import UserError
+from hvd_imagenet.errors import Preempted, UserError
 from hvd_imagenet.launcher.environment import elect_spokesman, quiet_unless_spokesman
 
 # name → what `--help` says of it; the module is hvd_imagenet.commands.NAME, with `-` as `_`.
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of the process if None.
 
     Returns:
-        The exit code: 0, or 2 after a user's mistake.
+        The exit code: 0, 2 after a user's mistake, or 143 where SIGTERM or SIGUSR1 has ended a run that is saved.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in words if not word.startswith("-")), None)
@@ -87,3 +87,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         quiet_unless_spokesman()
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
+    except Preempted as preempted:  # the trainer has said so
+        return preempted.exit_code

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from hvd_imagenet import checkpoint as checkpoints
+import numpy as np
+
 from hvd_imagenet.bad_images import allowed_bad_images
-from hvd_imagenet.checkpoint import Checkpoint
-from hvd_imagenet.communicator import Communicator
+from hvd_imagenet.checkpoint import BackgroundWriter, Checkpoint
+from hvd_imagenet.checkpoint_timer import CheckpointTimer
+from hvd_imagenet.communicator import Communicator, together
 from hvd_imagenet.core.sharding import Stream
 from hvd_imagenet.data.images import Images
 from hvd_imagenet.data.reader import Batch, Reader, Substitution, default_threads
 from hvd_imagenet.data.synthetic import SyntheticImages, SyntheticReader
 from hvd_imagenet.data.transforms import Augmentation, CentreCrop
-from hvd_imagenet.errors import UserError
+from hvd_imagenet.heartbeat import beat
+from hvd_imagenet.preemption import Signals, requeue
 from hvd_imagenet.progress import own_command
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
@@ -21,7 +24,9 @@ from hvd_imagenet.session import Session, config_of
 from hvd_imagenet.training_run import TrainingRun
 
 
-def begin(recipe: Recipe, config: RunConfig, session: Session, log: Callable[[str], None]) -> TrainingRun:
+def begin(
+    recipe: Recipe, config: RunConfig, session: Session, log: Callable[[str], None], signals: Signals | None = None
+) -> TrainingRun:
     """A run at its beginning.
 
     Args:
@@ -29,6 +34,7 @@ def begin(recipe: Recipe, config: RunConfig, session: Session, log: Callable[[st
         config: of the run.
         session: of the run.
         log: shows a line to the user; does nothing on other ranks.
+        signals: that tell the run to leave; none do if None.
 
     Returns:
         Where it stands, without a run folder.
@@ -37,6 +43,10 @@ def begin(recipe: Recipe, config: RunConfig, session: Session, log: Callable[[st
     total = recipe.workers.iterations(images, recipe.epochs)
     run = TrainingRun(recipe, images, None, min(total, config.max_iterations or total), log)
     run.bad_images.allowed = allowed_bad_images(config.bad_images)
+    run.nonfinite.allowed = config.skip_nonfinite
+    run.timer = CheckpointTimer(config.checkpoint_minutes)
+    run.writer = BackgroundWriter(config.checkpoint_hist)
+    run.signals = signals or run.signals
     run.threads = config.threads or default_threads()
     run.classes = session.train.classes
     return run
@@ -93,7 +103,8 @@ def iterations(run: TrainingRun, config: RunConfig, session: Session) -> Generat
     span = range(run.iteration, run.stop_at)
     batches = reader.batches(stream.block(t, block) for t in span for block in passes)
     try:
-        for _ in span:
+        for t in span:
+            beat("reading images", t)
             with run.clock.waiting():
                 taken = [next(batches) for _ in passes]
             yield taken
@@ -140,22 +151,82 @@ def headline(recipe: Recipe, session: Session, run: TrainingRun, device: str) ->
     )
 
 
-def save_checkpoint(out: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint into a run folder.
+def save_checkpoint(
+    run: TrainingRun, out: Path, communicator: Communicator, checkpoint: Callable[[], Checkpoint]
+) -> None:
+    """Begins to write a checkpoint beside the training; call it on all processes together.
 
     Args:
-        out: the run folder.
-        checkpoint: what to write.
+        run: whose state is saved.
+        out: its folder.
+        communicator: the job's.
+        checkpoint: makes a copy of the state; called on rank 0 alone.
 
     Raises:
-        UserError: it cannot be written.
+        AgreedError: the checkpoint before this one could not be written; on all processes.
     """
-    try:
-        checkpoints.save(out, checkpoint)
-    except OSError as error:
-        raise UserError(
-            f"checkpoint in {out}: cannot be written ({error.strerror}); make room and start again"
-        ) from error
+
+    def begin_to_write() -> None:
+        if run.folder is not None:
+            run.folder.flush()
+            run.writer.write(out, checkpoint())
+
+    together(communicator, begin_to_write)
+
+
+def image_names(session: Session, recipe: Recipe, config: RunConfig, iteration: int, passes: list[int]) -> list[str]:
+    """The names of the images that this process takes in some of its passes.
+
+    Args:
+        session: its training images and virtual workers.
+        recipe: its minibatch and seed.
+        config: its workers_per_pass.
+        iteration: t.
+        passes: their numbers.
+
+    Returns:
+        Names in the order of the stream.
+    """
+    stream, size = Stream(len(session.train), recipe.workers, recipe.seed), config.workers_per_pass
+    blocks = [session.workers[number * size : (number + 1) * size] for number in passes]
+    return [session.train.name(image) for block in blocks for image in stream.block(iteration, block)[1].tolist()]
+
+
+def agree_to_begin(run: TrainingRun, communicator: Communicator) -> None:
+    """Stops a run that was told to leave while it started; call it on all processes together.
+
+    Args:
+        run: before its first iteration.
+        communicator: the job's.
+
+    Raises:
+        Preempted: a signal has come to one of them; on all.
+    """
+    run.signals.agree(communicator.sum(np.array(run.signals.of_this_process())).tolist())
+    run.signals.stop_if_agreed()
+
+
+def leave(run: TrainingRun, session: Session, config: RunConfig) -> None:
+    """Says that a run was told to leave and where it goes on; call it on all processes together, after saving.
+
+    Args:
+        run: whose signals are agreed on.
+        session: of the run.
+        config: of the run.
+
+    Raises:
+        AgreedError: the checkpoint could not be written; on all processes.
+    """
+    together(session.communicator, run.writer.wait)
+    communicator, name = session.communicator, run.signals.agreed.name if run.signals.agreed else ""
+    if communicator.rank == 0:
+        # SIGTERM is what scancel sends too: such a job must not come back.
+        requeued = f"; {requeue()}" if config.requeue and name == "SIGUSR1" else ""
+        run.log(
+            f"{name}: stopped after {run.iteration} iterations, all of them saved; "
+            f"go on with --out {session.out}{requeued}"
+        )
+    communicator.sum(np.zeros(1))  # a launcher ends the others as soon as one has left
 
 
 def already_finished(run: TrainingRun, session: Session, config: RunConfig) -> str:
@@ -179,13 +250,17 @@ def already_finished(run: TrainingRun, session: Session, config: RunConfig) -> s
 
 
 def finish(run: TrainingRun, session: Session, config: RunConfig) -> None:
-    """Writes the summary and says what the run came to; does nothing on ranks without a run folder.
+    """Writes the summary and says what the run came to; call it on all processes together.
 
     Args:
         run: after its last iteration.
         session: of the run.
         config: of the run.
+
+    Raises:
+        AgreedError: the last checkpoint could not be written; on all processes.
     """
+    together(session.communicator, run.writer.wait)
     if run.folder is None:
         return
     summary = run.summary(session.communicator.size, config.framework)

@@ -1,4 +1,4 @@
-"""The exceptions that stand for a user's mistake."""
+"""The exceptions that stand for a user's mistake, and for a run that was told to leave."""
 
 
 class UserError(Exception):
@@ -32,3 +32,15 @@ class AgreedError(UserError):
     def __init__(self, message: str, spokesman: int) -> None:
         super().__init__(message)
         self.spokesman = spokesman
+
+
+class Preempted(Exception):
+    """All processes have agreed to leave, because a signal has come to one of them; exit code 143, nothing is lost.
+
+    Example:
+        >>> Preempted("SIGTERM").exit_code
+        143
+    """
+
+    exit_code = 143
+    """That of a process which SIGTERM ends, whichever signal it was."""

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import NoReturn, TypeVar
 
 from hvd_imagenet.communicator import Communicator
-from hvd_imagenet.errors import AgreedError, UserError
+from hvd_imagenet.errors import AgreedError, Preempted, UserError
 
 Result = TypeVar("Result")
 AFTER_SPOKESMAN_S = 3
@@ -75,6 +75,7 @@ def in_job(communicator: Communicator, leave: Callable[[], None], action: Callab
 
     Raises:
         AgreedError: a mistake of the user that all processes know of.
+        Preempted: all processes have agreed to leave.
 
     Example:
         >>> from hvd_imagenet.communicator import SingleProcess
@@ -83,7 +84,7 @@ def in_job(communicator: Communicator, leave: Callable[[], None], action: Callab
     """
     try:
         result = action()
-    except AgreedError:
+    except (AgreedError, Preempted):
         leave()  # else the exit of the one that tells the user would wait for the others
         raise
     except UserError as error:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from hvd_imagenet.core.metrics import Sums
+
 _SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -24,6 +26,30 @@ def own_command() -> str:
     if not script.exists():
         return f"{sys.executable} -m hvd_imagenet"
     return min(os.path.relpath(script), str(script), key=len)
+
+
+def epoch_line(epoch: int, epochs: float, lr: float, speed: float, train: Sums, validation: Sums) -> str:
+    """What is said at an epoch's end.
+
+    Args:
+        epoch: counted from 0.
+        epochs: of the run.
+        lr: η of the last step.
+        speed: images a second.
+        train: over the epoch's images.
+        validation: over all validation images.
+
+    Returns:
+        One line.
+
+    Example:
+        >>> epoch_line(0, 90, 0.1, 1234.5, Sums(4, 2.0, 3, 4), Sums(2, 1.0, 1, 2))
+        'epoch  1/90  lr 0.1     loss 0.5000  error train 25.00 % val 50.00 %  1,234 img/s'
+    """
+    return (
+        f"epoch {epoch + 1:>2}/{epochs:g}  lr {lr:<6.4g}  loss {train.mean_loss:.4f}  "
+        f"error train {train.error:5.2f} % val {validation.error:5.2f} %  {speed:,.0f} img/s"
+    )
 
 
 class Progress:

@@ -1,13 +1,14 @@
 """The run folder: everything that is written of a run, by rank 0 alone.
 
-`config.yaml` (the options, readable with `train -c`), `iterations.csv`, `metrics.csv`, `bad_images.csv` where there are
-any, `summary.json`, TensorBoard events and checkpoints. `report` needs nothing else.
+`config.yaml` (the options, readable with `train -c`), `iterations.csv`, `metrics.csv`, `bad_images.csv` and
+`nonfinite.csv` where there are any, `summary.json`, TensorBoard events and checkpoints. `report` needs nothing else.
 """
 
 import csv
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +20,8 @@ from hvd_imagenet.errors import UserError
 ITERATION_COLUMNS = ("iteration", "epoch", "lr", "loss")
 BAD_IMAGES = "bad_images.csv"
 BAD_IMAGE_COLUMNS = ("iteration", "path", "reason")
+NONFINITE = "nonfinite.csv"
+NONFINITE_COLUMNS = ("iteration", "rank", "path")
 EPOCH_COLUMNS = (
     "epoch",
     "iteration",
@@ -117,6 +120,7 @@ class RunFolder:
         (path / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
         self._iterations = _Table(path / "iterations.csv", ITERATION_COLUMNS, "iteration", iteration)
         self._epochs = _Table(path / "metrics.csv", EPOCH_COLUMNS, "epoch", epochs_done)
+        self._nonfinite = self._open_nonfinite(iteration) if (path / NONFINITE).exists() else None
         self.validation_errors = [float(row["val_error"]) for row in self._epochs.rows]
         self._events = SummaryWriter(str(path), purge_step=iteration or None)
 
@@ -130,7 +134,8 @@ class RunFolder:
             loss: mean over the whole minibatch.
         """
         self._iterations.write({"iteration": iteration, "epoch": f"{epoch:.6f}", "lr": repr(lr), "loss": repr(loss)})
-        self._events.add_scalar("iteration/loss", loss, iteration)
+        if math.isfinite(loss):
+            self._events.add_scalar("iteration/loss", loss, iteration)
         self._events.add_scalar("iteration/lr", lr, iteration)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -160,6 +165,22 @@ class RunFolder:
             temporary.unlink()
             (self.path / BAD_IMAGES).unlink(missing_ok=True)
 
+    def nonfinite(self, rows: Iterable[tuple[int, int, str]]) -> None:
+        """Adds rows to nonfinite.csv, which is there only if there are any.
+
+        Args:
+            rows: iteration, rank and path of images whose loss or gradient is no finite number.
+        """
+        for row in rows:
+            if self._nonfinite is None:
+                self._nonfinite = self._open_nonfinite(row[0])
+            self._nonfinite.write(dict(zip(NONFINITE_COLUMNS, row, strict=True)))
+        if self._nonfinite is not None:
+            self._nonfinite.flush()
+
+    def _open_nonfinite(self, kept: int) -> _Table:
+        return _Table(self.path / NONFINITE, NONFINITE_COLUMNS, "iteration", kept)
+
     def flush(self) -> None:
         """Hands what was written to the operating system."""
         self._iterations.flush()
@@ -173,6 +194,8 @@ class RunFolder:
         """
         self._iterations.close()
         self._epochs.close()
+        if self._nonfinite is not None:
+            self._nonfinite.close()
         self._events.close()
         if summary is not None:
             temporary = self.path / f".{SUMMARY}.partial"

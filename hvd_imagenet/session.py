@@ -1,6 +1,8 @@
 """Before the first iteration, in both frameworks: the data, the run folder, the checkpoint to go on from."""
 
 import dataclasses
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -18,6 +20,9 @@ from hvd_imagenet.recipes import Recipe, named, scaled_decay_epochs
 from hvd_imagenet.resuming import check_same_run, choose_checkpoint
 from hvd_imagenet.run_config import RunConfig
 from hvd_imagenet.run_folder import new_run_folder
+
+# Where the data lies and how many cores there are may differ from host to host.
+_OWN_OF_A_PROCESS = ("data", "train_list", "threads")
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ def prepare(recipe: Recipe, config: RunConfig, communicator: Communicator) -> Se
     Raises:
         AgreedError: a mistake of the user on any process; on all of them.
     """
+    agree_on_options(communicator, recipe, config)
 
     def place() -> range:
         try:
@@ -153,6 +159,43 @@ def agree(communicator: Communicator, what: str, *seen: str) -> None:
             host = os.uname().nodename
             raise UserError(
                 f"{what}: rank {communicator.rank} on {host} sees other files than rank 0; give all hosts the same"
+            )
+
+    together(communicator, compare)
+
+
+def agree_on_options(communicator: Communicator, recipe: Recipe, config: RunConfig) -> None:
+    """Makes sure that all processes make the same run; call it on all of them together.
+
+    Args:
+        communicator: the job's.
+        recipe: of this process.
+        config: of this process.
+
+    Raises:
+        AgreedError: a process was given other options than rank 0.
+
+    Example:
+        >>> from hvd_imagenet.communicator import SingleProcess
+        >>> agree_on_options(SingleProcess(), Recipe(), RunConfig(Path("d")))
+    """
+    own = {name: value for name, value in config_of(recipe, config).items() if name not in _OWN_OF_A_PROCESS}
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+    if len(set(communicator.gather(digest))) == 1:
+        return
+    of_all = communicator.gather(own)
+
+    def compare() -> None:
+        mine, first = of_all[communicator.rank], of_all[0]
+        differences = [
+            f"{name} {mine.get(name)}, not {first.get(name)}"
+            for name in {**first, **mine}
+            if mine.get(name) != first.get(name)
+        ]
+        if differences:
+            raise UserError(
+                f"rank {communicator.rank} on {os.uname().nodename} was given other options than rank 0: "
+                f"{'; '.join(differences)}; give all processes the same"
             )
 
     together(communicator, compare)

@@ -4,8 +4,9 @@ Both trainers drive this: it turns the sums of every iteration into rows of iter
 which epochs an iteration ends. Rank 0 alone has a run folder.
 """
 
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,21 @@ from typing import Any
 import numpy as np
 
 from hvd_imagenet.bad_images import BadImages
-from hvd_imagenet.checkpoint import Checkpoint
-from hvd_imagenet.communicator import Communicator
+from hvd_imagenet.checkpoint import BackgroundWriter, Checkpoint
+from hvd_imagenet.checkpoint_timer import CheckpointTimer
+from hvd_imagenet.communicator import Communicator, together
 from hvd_imagenet.core.metrics import Sums, median_of_last
 from hvd_imagenet.epoch_clock import EpochClock, waiting_advice
 from hvd_imagenet.errors import AgreedError
+from hvd_imagenet.nonfinite import Nonfinite
+from hvd_imagenet.preemption import SIGNALS, Signals
+from hvd_imagenet.progress import epoch_line
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_folder import BAD_IMAGES, RunFolder
 
 _MUCH_WAITING_PERCENT = 5.0
+NOTES = 3 + len(SIGNALS)
+"""How many numbers each process adds to the sums of an iteration, see TrainingRun.notes."""
 
 
 @dataclass
@@ -42,6 +49,11 @@ class TrainingRun:
         clock: of the epoch in progress.
         threads: that decode images in each process; None if it is not known, and no advice is given.
         classes: names of the training classes; kept in checkpoints. Empty if they are not known.
+        signals: that tell the run to leave.
+        timer: of checkpoints.
+        writer: of checkpoints; rank 0 alone gives it any.
+        nonfinite: iterations that were passed over.
+        validation_due: an epoch's validation is still to be made.
     """
 
     recipe: Recipe
@@ -57,6 +69,12 @@ class TrainingRun:
     clock: EpochClock = field(default_factory=EpochClock)
     threads: int | None = None
     classes: tuple[str, ...] = ()
+    signals: Signals = field(default_factory=Signals)
+    timer: CheckpointTimer = field(default_factory=CheckpointTimer)
+    writer: BackgroundWriter = field(default_factory=BackgroundWriter)
+    nonfinite: Nonfinite = field(default_factory=Nonfinite)
+    validation_due: bool = False
+    _validated: tuple[int, float] = (-1, math.nan)
 
     def open_folder(self, out: Path, config: Mapping[str, Any]) -> None:
         """Begins to write the run folder, or goes on with it; on rank 0 alone.
@@ -74,13 +92,15 @@ class TrainingRun:
         Args:
             iteration: t.
             lr: η of its step.
-            sums: over the whole minibatch.
+            sums: over the whole minibatch; of an iteration that was passed over they are left out.
         """
-        self.epoch_sums += sums
+        skipped = iteration in self.nonfinite.skipped
+        if not skipped:
+            self.epoch_sums += sums
         self.clock.count(sums.images)
         if self.folder is not None:
             progress = self.recipe.workers.progress_epochs(iteration, self.images)
-            self.folder.iteration(iteration, progress, lr, sums.mean_loss)
+            self.folder.iteration(iteration, progress, lr, math.nan if skipped else sums.mean_loss)
 
     def rows_due(self) -> list[int]:
         """The epochs that get a row now, after iteration − 1: those it ended, or the unfinished last one."""
@@ -89,6 +109,41 @@ class TrainingRun:
         if self.iteration == self.stop_at and not wanted:
             wanted = [self.epochs_done]
         return wanted
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.iteration >= self.stop_at and not self.validation_due
+
+    def notes(self, rank: int) -> list[float]:
+        """What this process tells the others with the sums of an iteration; NOTES numbers.
+
+        Args:
+            rank: of this process; rank 0 has the clock of checkpoints.
+
+        Returns:
+            New bad images; whether a checkpoint is due; whether one could not be written; which signals have come.
+        """
+        due, failed = float(rank == 0 and self.timer.due), float(self.writer.failed)
+        return [float(self.bad_images.take(self.iteration)), due, failed, *self.signals.of_this_process()]
+
+    def heed(self, iteration: int, totals: Sequence[float], communicator: Communicator) -> None:
+        """Takes the sums of `notes` over all processes; call it on all of them together.
+
+        Args:
+            iteration: t.
+            totals: NOTES numbers.
+            communicator: the job's.
+
+        Raises:
+            AgreedError: there are more bad images than allowed, or a checkpoint could not be written; on all processes.
+        """
+        bad_images, due, failed, *signals = totals
+        self.timer.agreed = bool(due)
+        self.signals.agree(signals)
+        if failed:
+            together(communicator, self.writer.wait)
+        self.record_bad_images(iteration, bad_images, communicator)
 
     def record_bad_images(self, iteration: int, total: float, communicator: Communicator) -> None:
         """Takes the images of one iteration that could not be read; call it on all processes together.
@@ -161,18 +216,16 @@ class TrainingRun:
             }
             if self.folder is not None:
                 self.folder.epoch(row)
-            self.log(_line(epoch, self.recipe.epochs, lr, speed, train, validation))
+            self.log(epoch_line(epoch, self.recipe.epochs, lr, speed, train, validation))
         if self.iteration * self.recipe.minibatch >= (epochs[-1] + 1) * self.images:
             self.epochs_done += len(epochs)
             self.epoch_sums = Sums()
-        self._advise(wait_percent or 0.0)
+        self.validation_due = False
+        self._validated = (self.iteration, validation.error)
+        if (wait_percent or 0.0) > _MUCH_WAITING_PERCENT and self.threads is not None:
+            self.log(waiting_advice(wait_percent or 0.0, self.threads, len(os.sched_getaffinity(0))))
+            self.threads = None  # it is said once
         self.clock.restart()
-
-    def _advise(self, wait_percent: float) -> None:
-        """Says once what to do about much waiting."""
-        if wait_percent > _MUCH_WAITING_PERCENT and self.threads is not None:
-            self.log(waiting_advice(wait_percent, self.threads, len(os.sched_getaffinity(0))))
-            self.threads = None
 
     def manifest(self, lr: float, data_fingerprint: str, framework: str, versions: Mapping[str, str]) -> dict[str, Any]:
         """What a checkpoint says of the run, but for the iteration.
@@ -186,8 +239,11 @@ class TrainingRun:
         Returns:
             Plain JSON data.
         """
+        iteration, error = self._validated
+        measured = iteration == self.iteration and math.isfinite(error)
         return {
             "lr": lr,
+            "val_error": error if measured else None,
             "recipe": asdict(self.recipe),
             "recipe_hash": self.recipe.hash,
             "data_fingerprint": data_fingerprint,
@@ -195,6 +251,8 @@ class TrainingRun:
             "epoch_sums": asdict(self.epoch_sums),
             "epochs_done": self.epochs_done,
             "bad_images": self.bad_images.rows,
+            "nonfinite": self.nonfinite.skipped,
+            "validation_due": self.validation_due,
             "framework": framework,
             "versions": dict(versions),
         }
@@ -209,6 +267,8 @@ class TrainingRun:
         self.epoch_sums = Sums(**checkpoint.manifest["epoch_sums"])
         self.epochs_done = checkpoint.manifest["epochs_done"]
         self.bad_images.restore(checkpoint.manifest.get("bad_images", []))
+        self.nonfinite.skipped = list(checkpoint.manifest.get("nonfinite", []))
+        self.validation_due = checkpoint.manifest.get("validation_due", False) and bool(self.rows_due())
 
     def summary(self, processes: int, framework: str) -> dict[str, Any]:
         """The contents of summary.json; rank 0 only.
@@ -234,11 +294,5 @@ class TrainingRun:
             "recipe_hash": self.recipe.hash,
             "resumed_from_iteration": self.resumed_from,
             "bad_images": len(self.bad_images.rows),
+            "nonfinite_skipped": len(self.nonfinite.skipped),
         }
-
-
-def _line(epoch: int, epochs: float, lr: float, speed: float, train: Sums, validation: Sums) -> str:
-    return (
-        f"epoch {epoch + 1:>2}/{epochs:g}  lr {lr:<6.4g}  loss {train.mean_loss:.4f}  "
-        f"error train {train.error:5.2f} % val {validation.error:5.2f} %  {speed:,.0f} img/s"
-    )

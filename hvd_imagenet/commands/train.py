@@ -2,13 +2,17 @@
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
 
 from hvd_imagenet.commands.recipe_options import add_recipe_arguments, recipe_of
 from hvd_imagenet.core.minibatch import positive_integer
+from hvd_imagenet.determinism import variables_for
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.heartbeat import beat
 from hvd_imagenet.horovod_build import check_installed
 from hvd_imagenet.launcher.environment import launched_size, output_is_terminal
+from hvd_imagenet.preemption import Signals
 from hvd_imagenet.run_config import AMP_DTYPES, COMPRESSIONS, DTYPES, FRAMEWORKS, RunConfig
 
 EXAMPLES = """\
@@ -21,6 +25,15 @@ examples:
       goes on where it was stopped
   hvd-imagenet train -c runs/digits-20260101-120000/config.yaml
       the same run again
+
+preemption:
+  SIGTERM or SIGUSR1 to any process, at any time: all processes agree, write one
+  checkpoint and leave with exit code 143. The same command with the same --out
+  goes on, on as many processes as there are then. Under Slurm:
+    sbatch --requeue --signal=USR1@120   and   srun hvd-imagenet train --requeue
+  The first --requeue is for jobs that Slurm takes the machine from, the second
+  for those whose time is over: SIGUSR1 says so 120 s before. SIGTERM is what
+  scancel sends; such a job is not put back.
 """
 _RUN_OPTIONS = [
     field.name
@@ -38,7 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--framework", choices=FRAMEWORKS, help="(default: torch)")
     add("--resume", metavar="auto|never|PATH", help="go on where --out ends, start anew, or go on from a checkpoint")
     add("--checkpoint-interval", type=int, metavar="ITERATIONS", help="beside the one at the end of every epoch")
+    add("--checkpoint-minutes", type=float, metavar="MINUTES", help="likewise, by the clock")
+    add("--checkpoint-hist", type=int, metavar="K", help="keep the last K and the best (default: 3)")
     add("--max-iterations", type=int, metavar="I", help="stop after so many")
+    add(
+        "--requeue",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="after SIGUSR1 call `scontrol requeue` for this Slurm job",
+    )
     add_recipe_arguments(parser)
     add = parser.add_argument_group("computing: what changes the result by rounding alone").add_argument
     add("--dtype", choices=DTYPES, help="of weights (default: float32)")
@@ -55,6 +76,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images from memory, to find the ceiling",
     )
     add("--bad-images", metavar="stop|skip=N", help="take others for N unreadable training images (default: stop)")
+    add(
+        "--skip-nonfinite",
+        type=int,
+        metavar="N",
+        help="make no update in up to N iterations whose loss or gradient is no finite number (default: 0, stop)",
+    )
+    add(
+        "--deterministic",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="the same bits from run to run on as many processes, threads and hosts; slower",
+    )
 
 
 def run_config_of(arguments: argparse.Namespace, recipe_name: str) -> RunConfig:
@@ -75,7 +108,7 @@ def run_config_of(arguments: argparse.Namespace, recipe_name: str) -> RunConfig:
     elif arguments.data is None:
         raise UserError("--data is missing: name a folder, or make one: hvd-imagenet make-dataset DIR --source digits")
     given = {name: getattr(arguments, name) for name in _RUN_OPTIONS if getattr(arguments, name) is not None}
-    for name in ("checkpoint_interval", "max_iterations", "workers_per_pass", "threads"):
+    for name in ("checkpoint_interval", "checkpoint_hist", "max_iterations", "workers_per_pass", "threads"):
         try:
             positive_integer("--" + name.replace("_", "-"), given.get(name, 1))
         except ValueError as error:
@@ -101,9 +134,14 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
+    signals = Signals()
+    signals.watch()
     name, recipe = recipe_of(arguments)
     config = run_config_of(arguments, name)
     check_installed(config.framework)
+    beat("starting")
+    if config.deterministic:
+        os.environ.update(variables_for(os.environ))
     if config.framework == "torch":
         from hvd_imagenet.torch.trainer import train
     else:
@@ -112,5 +150,5 @@ def run(arguments: argparse.Namespace) -> int:
         check_backend()
         from hvd_imagenet.keras.trainer import train
 
-    train(recipe, config)
+    train(recipe, config, signals)
     return 0

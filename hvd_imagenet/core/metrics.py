@@ -1,5 +1,6 @@
 """Sums and counts from which every reported number comes, so that uneven shares need no weights."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -34,18 +35,18 @@ class Sums:
 
     @property
     def mean_loss(self) -> float:
-        """Mean loss an image."""
-        return self.loss / self.images
+        """Mean loss an image; NaN of no images."""
+        return self.loss / self.images if self.images else math.nan
 
     @property
     def error(self) -> float:
-        """Top-1 error in percent."""
-        return 100.0 * (1.0 - self.correct / self.images)
+        """Top-1 error in percent; NaN of no images."""
+        return 100.0 * (1.0 - self.correct / self.images) if self.images else math.nan
 
     @property
     def error_top5(self) -> float:
-        """Top-5 error in percent."""
-        return 100.0 * (1.0 - self.correct_top5 / self.images)
+        """Top-5 error in percent; NaN of no images."""
+        return 100.0 * (1.0 - self.correct_top5 / self.images) if self.images else math.nan
 
 
 def top_k_correct(logits: np.ndarray, labels: np.ndarray, k: int) -> int:

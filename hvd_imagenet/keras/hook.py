@@ -29,6 +29,9 @@ class Hook:
         self.optimizer_with_rate: Any = innermost(optimizer)
         """The innermost optimizer."""
         self.reduction: Reduction | None = None
+        self.guard: Callable[[list[Any], Callable[[], Any]], Any] | None = None
+        """Is given the reduced gradients and the update, and makes it or not; it does nothing for an optimizer with
+        gradient_accumulation_steps, which reduces later."""
         self._plan: LearningRatePlan | None = None
         self._variables: list[Any] = []
         self._applying = False
@@ -108,7 +111,9 @@ class Hook:
                 gradients = self.reduction(gradients, variables)
         self._applying = True
         try:
-            return original(gradients, trainable_variables)
+            if self.guard is None or self.optimizer_with_rate.gradient_accumulation_steps:
+                return original(gradients, trainable_variables)
+            return self.guard(gradients, lambda: original(gradients, trainable_variables))
         finally:
             self._applying = False
 

@@ -1,16 +1,20 @@
 """The network of a run, and its training step: all of a process's virtual workers, one pass after another."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import horovod.tensorflow as hvd
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from hvd_imagenet.keras import models
 from hvd_imagenet.keras.ema import ModelEma
+from hvd_imagenet.keras.hook import hook_of, innermost
 from hvd_imagenet.keras.layers import PerWorkerBatchNormalization
+from hvd_imagenet.keras.variables import running_averages
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
 
@@ -26,14 +30,24 @@ class Network(keras.Model):
         recipe: its colours' mean and deviation, kn and n, label smoothing.
         workers_per_pass: virtual workers computed in one forward and backward pass.
         dtype: of the images that the model gets.
+        restores_averages: whether an iteration without an update also leaves the running averages of batch
+            normalisation as they were.
     """
 
-    def __init__(self, model: keras.Model, recipe: Recipe, workers_per_pass: int = 1, dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        recipe: Recipe,
+        workers_per_pass: int = 1,
+        dtype: str = "float32",
+        restores_averages: bool = False,
+    ) -> None:
         super().__init__(dtype=dtype)
         self.model = model
         self.ema: ModelEma | None = None
         self._recipe = recipe
         self._images_per_pass = recipe.per_worker * workers_per_pass
+        self._restores_averages = restores_averages
 
     def call(self, pixels: Any, training: bool = False) -> Any:
         """(images, height, width, 3) uint8 → (images, classes) logits in the weights' dtype."""
@@ -43,25 +57,69 @@ class Network(keras.Model):
         return ops.cast(self.model(images, training=training), self.variable_dtype)
 
     def train_step(self, data: tuple[Any, Any, Any]) -> dict[str, Any]:
-        """One iteration.
+        """One iteration; without an update where the loss or the gradient of any process is no finite number.
 
         Args:
-            data: pixels uint8 (local workers · n, height, width, 3), labels (local workers · n,), and float64 (), how
-                many images could not be read that this process had not met before.
+            data: pixels uint8 (local workers · n, height, width, 3), labels (local workers · n,), and float64 (NOTES,),
+                what this process tells the others.
 
         Returns:
-            The fields of Sums, and bad_images; over all processes.
+            Over all processes: sums, float64 (4,), the fields of Sums; notes, float64 (NOTES,); finite, whether there
+            was an update.
         """
-        *images_and_labels, bad_images = data
+        *images_and_labels, notes = data
+        averages = list(running_averages(self.model).values()) if self._restores_averages else []
+        before = [tf.identity(average.value) for average in averages]
         gradients, sums = self._accumulate(*images_and_labels)
+        reduced = tf.concat([sums, notes], axis=0)
+        if hvd.size() > 1:
+            reduced = hvd.allreduce(reduced, op=hvd.Sum, name="hvd_imagenet.metrics", ignore_name_scope=True)
+        # Of a reduced sum all processes see the same, so that they decide alike.
+        finite = [tf.math.is_finite(reduced[1])]
+
+        def update_if_finite(gradients: list[Any], update: Callable[[], Any]) -> None:
+            finite[0] = tf.logical_and(finite[0], all_finite(gradients))
+            tf.cond(finite[0], lambda: self._update(update), lambda: self._pass_over(averages, before))
+
+        hook = hook_of(self.optimizer)
+        hook.guard = update_if_finite
         self.optimizer.apply(gradients, self.trainable_variables)
+        hook.guard = None
+        return {"sums": reduced[:4], "notes": reduced[4:], "finite": finite[0]}
+
+    def _update(self, update: Callable[[], Any]) -> Any:
+        update()
         if self.ema is not None:
             self.ema.update()
-        sums = tf.concat([sums, [bad_images]], axis=0)
-        if hvd.size() > 1:
-            sums = hvd.allreduce(sums, op=hvd.Sum, name="hvd_imagenet.metrics", ignore_name_scope=True)
-        names = ("images", "loss", "correct", "correct_top5", "bad_images")
-        return dict(zip(names, tf.unstack(sums), strict=True))
+        return tf.constant(True)
+
+    def _pass_over(self, averages: list[Any], before: list[Any]) -> Any:
+        for average, value in zip(averages, before, strict=True):
+            average.assign(value)
+        innermost(self.optimizer)._iterations.assign_add(1)
+        return tf.constant(False)
+
+    def passes_concerned(self, pixels: Any, labels: Any) -> list[int]:
+        """The passes of this process that make a loss or a gradient which is no finite number; it computes them again.
+
+        Args:
+            pixels: as of train_step.
+            labels: likewise.
+
+        Returns:
+            Their numbers.
+        """
+        averages = running_averages(self.model).values()
+        kept = [np.array(average.numpy()) for average in averages]
+        found = []
+        for number, start in enumerate(range(0, len(labels), self._images_per_pass)):
+            part = slice(start, start + self._images_per_pass)
+            gradients, sums = self._one_pass(tf.convert_to_tensor(pixels[part]), tf.convert_to_tensor(labels[part]))
+            if not (bool(tf.math.is_finite(sums[1])) and bool(all_finite(gradients))):
+                found.append(number)
+        for average, value in zip(averages, kept, strict=True):
+            average.assign(value)
+        return found
 
     def _accumulate(self, pixels: Any, labels: Any) -> tuple[list[Any], Any]:
         """Sums over the passes; a loop of the graph, whose size does not grow with their number."""
@@ -94,6 +152,28 @@ class Network(keras.Model):
             loss, sums = sums_of_batch(logits, labels, self._recipe.label_smoothing)
             loss = loss / self._recipe.minibatch
         return tape.gradient(loss, [weight.value for weight in self.trainable_variables]), sums
+
+
+def all_finite(gradients: list[Any]) -> Any:
+    """Whether all numbers are finite.
+
+    Args:
+        gradients: dense tensors of one dtype.
+
+    Returns:
+        A boolean tensor.
+
+    Example:
+        >>> bool(all_finite([tf.ones(2), tf.constant([1e30])])), bool(all_finite([tf.constant([1.0, float("nan")])]))
+        (True, False)
+    """
+    squares = tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
+
+    def look_closely() -> Any:
+        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+
+    # One pass in a fast kernel; the squares may overflow where every number is finite.
+    return tf.cond(tf.math.is_finite(squares), lambda: tf.constant(True), look_closely)
 
 
 def sums_of_batch(logits: Any, labels: Any, label_smoothing: float = 0.0) -> tuple[Any, Any]:
@@ -151,7 +231,7 @@ def build_network(recipe: Recipe, config: RunConfig, classes: int, local_workers
     policy = config.dtype if config.amp_dtype is None else f"mixed_{config.amp_dtype}"
     model = models.MODELS[recipe.model](num_classes=classes, batch_norm=batch_norm, dtype=policy)
     models.initialise(model, recipe.seed, recipe.zero_last_gamma)
-    network = Network(model, recipe, config.workers_per_pass, config.dtype)
+    network = Network(model, recipe, config.workers_per_pass, config.dtype, bool(config.skip_nonfinite))
     network.build((None, recipe.image_size_px, recipe.image_size_px, 3))
     if recipe.model_ema_decay is not None:
         network.ema = ModelEma(model, recipe.model_ema_decay)

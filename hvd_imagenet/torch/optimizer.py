@@ -146,6 +146,13 @@ class _Overrides:
         self.iteration += 1
         return loss
 
+    def skip_step(self) -> None:
+        """Passes over a step after synchronize(): η moves on with the iteration, weights and momentum stay."""
+        if self._lr_of_iteration is not None:
+            for group in self.param_groups:
+                group["lr"] = self._lr_of_iteration(self.iteration)
+        self.iteration += 1
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drops the gradients, or zeroes them where they are."""
         if self._handles:
@@ -194,7 +201,7 @@ def DistributedOptimizer(
         compression: hvd.Compression.none or .fp16.
 
     Returns:
-        An optimizer of the same class with synchronize(), skip_synchronize() and iteration.
+        An optimizer of the same class with synchronize(), skip_synchronize(), skip_step() and iteration.
 
     Raises:
         ValueError: a schedule without images, more processes than workers, or what Horovod refuses.

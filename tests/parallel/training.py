@@ -40,7 +40,7 @@ Run = tuple[str, dict[str, Any], dict[str, Any]]
 def train_all(data: str, out: str, runs: list[Run]) -> None:
     """What the ranks execute: each run has a name, which is its folder's, fields of Recipe and fields of RunConfig.
 
-    An option "copy_of" begins with a copy of another run that lost all of its checkpoints but the oldest.
+    An option "copy_of" begins with a copy of another run that lost all of its checkpoints but the third from the end.
     """
     import horovod.torch as hvd
 
@@ -60,8 +60,10 @@ def train_each(
         source = options.pop("copy_of", None)
         if source is not None and communicator.rank == 0:
             shutil.copytree(Path(out) / source, Path(out) / name)
-            for later in sorted((Path(out) / name / "checkpoints").iterdir())[1:]:
-                shutil.rmtree(later)
+            checkpoints = sorted((Path(out) / name / "checkpoints").glob("iteration-*"))
+            del checkpoints[-3]
+            for other in checkpoints:
+                shutil.rmtree(other)
         communicator.sum(np.zeros(1))
         recipe, config = Recipe(**fields), RunConfig(**options, data=Path(data), out=Path(out) / name)
         train(recipe, config, prepare(recipe, config, communicator))

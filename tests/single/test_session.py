@@ -1,12 +1,15 @@
 """What all processes agree on before the first iteration."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from hvd_imagenet.data.jpeg import decoder_name
 from hvd_imagenet.errors import AgreedError, UserError
-from hvd_imagenet.session import agree_on_decoder, first_on_each_host
+from hvd_imagenet.recipes import Recipe
+from hvd_imagenet.run_config import RunConfig
+from hvd_imagenet.session import agree_on_decoder, agree_on_options, config_of, first_on_each_host
 
 
 class _Rank:
@@ -80,3 +83,55 @@ def test_all_processes_decode_alike():
         "same Pillow and hvd_imagenet on all hosts (hvd-imagenet doctor says what is missing), or set "
         "HVD_IMAGENET_DECODER=pillow on all"
     )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "config", "difference"),
+    [
+        ({"seed": 3}, {}, "seed 3, not 0"),
+        ({"minibatch": 4096}, {"dtype": "float64"}, "minibatch 4096, not 8192; dtype float64, not float32"),
+        ({}, {"skip_nonfinite": 1}, "skip_nonfinite 1, not 0"),
+        ({}, {"max_iterations": 3}, "max_iterations 3, not None"),
+    ],
+)
+def test_all_processes_get_the_same_options(recipe, config, difference):
+    told_by_first = _Told(Recipe(), RunConfig(Path("d")))
+    with pytest.raises(AgreedError) as error:
+        agree_on_options(told_by_first, Recipe(**recipe), RunConfig(Path("d"), **config))
+    assert str(error.value) == (
+        f"rank 1 on {os.uname().nodename} was given other options than rank 0: {difference}; give all processes the "
+        "same"
+    )
+    assert error.value.spokesman == 1
+
+
+class _Told:
+    """Rank 1 of two; rank 0 has the recipe and configuration given here."""
+
+    rank, size = 1, 2
+
+    def __init__(self, recipe, config):
+        self.recipe, self.config, self.asked = recipe, config, False
+
+    def gather(self, value):
+        if isinstance(value, dict):
+            return [_options(self.recipe, self.config), value]
+        return ["another digest" if not self.asked and isinstance(value, str) and len(value) == 64 else None, value]
+
+
+def _options(recipe, config):
+    return {name: value for name, value in config_of(recipe, config).items() if name not in ("data", "threads")}
+
+
+def test_where_the_data_lies_and_how_many_threads_decode_may_differ():
+    recipe = Recipe()
+    digests = []
+
+    class _Listening(_Told):
+        def gather(self, value):
+            digests.append(value)
+            return [value, value]
+
+    for config in (RunConfig(Path("d")), RunConfig(Path("/local/d"), threads=3, out=Path("o"))):
+        agree_on_options(_Listening(recipe, config), recipe, config)
+    assert digests[0] == digests[1]

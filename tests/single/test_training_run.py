@@ -1,11 +1,14 @@
 import csv
 import json
 import math
+import signal
 
 import pytest
 
 from hvd_imagenet.checkpoint import Checkpoint
+from hvd_imagenet.checkpoint_timer import CheckpointTimer
 from hvd_imagenet.core.metrics import Sums
+from hvd_imagenet.errors import Preempted
 from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_folder import RunFolder
 from hvd_imagenet.training_run import TrainingRun
@@ -173,8 +176,93 @@ def test_summary(tmp_path):
         "recipe_hash": run.recipe.hash,
         "resumed_from_iteration": 0,
         "bad_images": 0,
+        "nonfinite_skipped": 0,
     }
     run.folder.close()
+
+
+def test_an_iteration_that_was_passed_over_is_in_no_mean(tmp_path):
+    run = _run(12, 4, 1, RunFolder(tmp_path, {}))
+    _iterate(run, loss=2.0)
+    run.nonfinite.skipped.append(1)
+    _iterate(run, loss=math.inf)
+    _iterate(run, loss=4.0)
+    assert run.epoch_sums.mean_loss == 3.0
+    run.end_epochs(run.rows_due(), 0.1, 1.0, VALIDATION)
+    run.folder.close()
+    with (tmp_path / "iterations.csv").open() as file:
+        assert [row["loss"] for row in csv.DictReader(file)] == ["2.0", "nan", "4.0"]
+    assert run.summary(1, "torch")["nonfinite_skipped"] == 1
+    other = _run(12, 4, 1)
+    other.resume(Checkpoint(3, {}, json.loads(json.dumps(run.manifest(0.1, "", "torch", {})))))
+    assert other.nonfinite.skipped == [1]
+
+
+def test_an_epoch_without_any_update_has_a_row(tmp_path):
+    run = _run(4, 4, 1, RunFolder(tmp_path, {}))
+    run.nonfinite.skipped.append(0)
+    _iterate(run, loss=math.nan)
+    run.end_epochs(run.rows_due(), 0.1, 1.0, VALIDATION)
+    run.folder.close()
+    with (tmp_path / "metrics.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["train_loss"], row["train_error"], row["val_error"]) == ("nan", "nan", "20.0000")
+
+
+def test_a_validation_that_was_not_made_is_made_by_the_run_that_goes_on():
+    run = _run(8, 4, 2)
+    _iterate(run)
+    _iterate(run)
+    run.validation_due = True
+    other = _run(8, 4, 2)
+    other.resume(Checkpoint(2, {}, json.loads(json.dumps(run.manifest(0.1, "", "torch", {})))))
+    assert other.validation_due
+    assert other.rows_due() == [0]
+    other.end_epochs(other.rows_due(), 0.1, 1.0, VALIDATION)
+    assert not other.validation_due
+    assert other.epochs_done == 1
+
+
+def test_a_run_with_its_last_validation_still_to_make_is_not_finished():
+    run = _run(8, 4, 2, max_iterations=3)
+    _walk(run)
+    assert run.finished
+    run.validation_due = True
+    assert not run.finished
+    # A run that goes on further has no row there.
+    further = _run(8, 4, 2)
+    further.resume(Checkpoint(3, {}, json.loads(json.dumps(run.manifest(0.1, "", "torch", {})))))
+    assert not further.validation_due
+
+
+class _Others:
+    """The other processes, which have told what they tell."""
+
+    rank, size = 0, 2
+
+    def gather(self, value):
+        return [value, value]
+
+
+def test_what_processes_tell_each_other_with_the_sums():
+    now_s = 0.0
+    run = _run(12, 4, 3)
+    run.timer = CheckpointTimer(1.0, clock_s=lambda: now_s)
+    assert run.notes(rank=0) == [0.0] * 5
+    now_s = 60.0
+    run.bad_images.see("1.JPEG", "empty")
+    assert run.notes(rank=1) == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert run.notes(rank=0) == [0.0, 1.0, 0.0, 0.0, 0.0]
+    run.heed(0, [0.0, 1.0, 0.0, 0.0, 0.0], _Others())
+    assert run.timer.agreed
+    assert run.signals.agreed is None
+    run.timer.restart()
+    assert not run.timer.due
+    run.heed(1, [0.0, 0.0, 0.0, 0.0, 3.0], _Others())
+    assert not run.timer.agreed
+    assert run.signals.agreed == signal.SIGUSR1
+    with pytest.raises(Preempted, match="SIGUSR1"):
+        run.signals.stop_if_agreed()
 
 
 def _walk_one_epoch(run, epoch, validation):

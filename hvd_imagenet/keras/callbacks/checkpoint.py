@@ -10,12 +10,14 @@ from hvd_imagenet.communicator import together
 from hvd_imagenet.core.minibatch import positive_integer
 from hvd_imagenet.course import save_checkpoint
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.heartbeat import beat
 from hvd_imagenet.keras.callbacks.run import Run
 from hvd_imagenet.keras.callbacks.validation import ExactValidation
 from hvd_imagenet.keras.communication import broadcast_variables
 from hvd_imagenet.keras.optimizers import SGD, innermost
 from hvd_imagenet.keras.state import checkpoint_tensors, load_into, model_arrays, versions
 from hvd_imagenet.keras.variables import copy_into, model_variables
+from hvd_imagenet.nonfinite import all_finite, refuse_nonfinite
 
 _OTHER_OPTIMIZER = "keras_optimizer"
 
@@ -85,21 +87,36 @@ class ResumableCheckpoint(keras.callbacks.Callback):
             self.interval_iterations
             and iteration // self.interval_iterations > self._saved_at // self.interval_iterations
         )
-        if due or self.run.rows_at == iteration or iteration >= self.run.state.stop_at:
+        state = self.run.state
+        if due or state.timer.agreed or self.run.rows_at == iteration or iteration >= state.stop_at:
             self.save()
 
     def save(self) -> None:
-        """Writes a checkpoint; call it on all ranks together."""
+        """Writes a checkpoint; call it on all ranks together.
+
+        Raises:
+            AgreedError: weights are no finite numbers; on all ranks.
+        """
         with self.run.state.clock.paused():
             self._save()
 
+    @property
+    def is_saved(self) -> bool:
+        """Whether the run has not moved since it was saved or loaded."""
+        return self._saved_at == self.run.iteration
+
     def _save(self) -> None:
         run, model, optimizer = self.run, self.model, self.model.optimizer
+        beat("saving a checkpoint", run.iteration - 1)
         self._saved_at = run.iteration
+        run.state.timer.restart()
         self.validation.average_batch_norm()
-        if run.state.folder is None:
-            return
-        run.state.folder.flush()
+        saved = [np.asarray(each.numpy()) for each in [*model_variables(model).values(), *optimizer.variables]]
+        refuse_nonfinite(all_finite(each for each in saved if each.dtype.kind == "f"), run.iteration)
+        save_checkpoint(run.state, run.out, run.communicator, self._checkpoint)
+
+    def _checkpoint(self) -> Checkpoint:
+        run, model, optimizer = self.run, self.model, self.model.optimizer
         lr = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         manifest = run.state.manifest(lr, run.data_fingerprint, "keras", versions())
         if _keeps_momentum(optimizer):
@@ -107,7 +124,15 @@ class ResumableCheckpoint(keras.callbacks.Callback):
         else:
             others = {str(n): np.array(keras.ops.convert_to_numpy(each)) for n, each in enumerate(optimizer.variables)}
             tensors = {"model": model_arrays(model), "momentum": {}, _OTHER_OPTIMIZER: others}
-        save_checkpoint(run.out, Checkpoint(run.iteration, tensors, manifest))
+        return Checkpoint(run.iteration, tensors, manifest)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Waits until the last checkpoint is on the disk.
+
+        Raises:
+            AgreedError: it could not be written; on all ranks.
+        """
+        together(self.run.communicator, self.run.state.writer.wait)
 
 
 def _keeps_momentum(optimizer: Any) -> bool:

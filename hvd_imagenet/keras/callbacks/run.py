@@ -18,6 +18,7 @@ from hvd_imagenet.core.metrics import Sums
 from hvd_imagenet.core.minibatch import positive_integer
 from hvd_imagenet.course import go_on
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.heartbeat import beat
 from hvd_imagenet.keras.callbacks.validation import ExactValidation
 from hvd_imagenet.keras.communication import HorovodCommunicator
 from hvd_imagenet.recipes import Recipe
@@ -212,8 +213,16 @@ class RunLogger(keras.callbacks.Callback):
             self.on_iteration(iteration, lr, sums.mean_loss)
         self._pending = []
 
+    def end_epochs_due(self) -> None:
+        """Makes the validation in whose midst the run was stopped, if it was; call it on all ranks together."""
+        state = self.run.state
+        if state.validation_due:
+            self._end_epochs(state.rows_due(), self._learning_rate(state.iteration - 1))
+
     def _end_epochs(self, rows: list[int], lr: float) -> None:
         state = self.run.state
+        state.validation_due = True
+        beat("validating", state.iteration - 1)
         if state.folder is not None:
             state.folder.flush()
         speed, wait_percent = state.speed(self.run.communicator)

@@ -81,10 +81,11 @@ class ExactValidation(keras.callbacks.Callback):
         if self.ema is not None:
             self.ema.swap()
         mine = self.batches(share(self.count, communicator))
-        result = evaluate(self.model, mine, communicator, self.from_logits)
-        if self.ema is not None:
-            self.ema.swap()
-        return result
+        try:
+            return evaluate(self.model, mine, communicator, self.from_logits)
+        finally:
+            if self.ema is not None:
+                self.ema.swap()
 
     def average_batch_norm(self) -> None:
         """Gives all ranks the same running averages; call it on all ranks together."""
