@@ -132,10 +132,12 @@ class Guard:
     def _end_what_is_left(self) -> None:
         """Ends the processes that a failed rank has started: nobody waits for them any more."""
         _signal_group(self._rank, signal.SIGKILL)
-        with open(f"/proc/self/task/{os.getpid()}/children") as children:
-            for pid in map(int, children.read().split()):
+        give_up_at_s = time.monotonic() + KILL_AFTER_S
+        while (left := _children()) and time.monotonic() < give_up_at_s:
+            for pid in left:
                 os.kill(pid, signal.SIGKILL)
-        self._reap()
+            time.sleep(0.01)
+            self._reap()  # what these had started becomes a child in turn
 
     def _status(self, now_s: float) -> dict[str, object]:
         """What the monitor is told every second."""
@@ -183,6 +185,12 @@ def _signal_group(leader: int, number: int) -> None:
         except PermissionError:
             pass
         return
+
+
+def _children() -> list[int]:
+    """The processes whose parent is this one."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as children:
+        return [int(pid) for pid in children.read().split()]
 
 
 def _state(pid: int) -> str:

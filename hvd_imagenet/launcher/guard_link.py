@@ -16,7 +16,8 @@ SILENCE_S = 30.0
 """A guard on another host that hears nothing for so long is cut off from `launch`."""
 
 _ATTEMPT_S = 5.0
-_ACKNOWLEDGED_WITHIN_S = 2.0
+# Longer than the monitor lets ranks leave together.
+_ACKNOWLEDGED_WITHIN_S = 40.0
 
 
 class Link:
@@ -121,7 +122,7 @@ class Link:
         return found
 
     def tell_end(self, **message: Any) -> None:
-        """Sends the last report, and waits a moment until the monitor has noted it.
+        """Sends the last report, and waits until the monitor has noted it and this guard may end.
 
         Args:
             message: plain JSON data.

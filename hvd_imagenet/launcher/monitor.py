@@ -17,12 +17,15 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from hvd_imagenet.launcher.environment import MONITOR_VARIABLE, SECRET_VARIABLE
+from hvd_imagenet.launcher.guard_connection import GuardConnection
 from hvd_imagenet.launcher.guard_link import END
-from hvd_imagenet.launcher.messages import Channel, Forged
+from hvd_imagenet.launcher.messages import Forged
 from hvd_imagenet.launcher.stalls import Pace, RankState, slow, stall
 
 STALLED = 124
 """Exit code of a job that stood still, as of timeout(1)."""
+PREEMPTED = 143
+"""Exit code of a run that was asked to end and has left a checkpoint."""
 LOST = 1
 """Exit code of a job that has lost a rank or a host without a word."""
 
@@ -32,6 +35,7 @@ _SILENCE_S = 20.0
 _UNKNOWN_FOR_S = 10.0
 _WARN_AGAIN_S = 300.0
 _LAUNCHER_ENDS_WITHIN_S = 8.0
+_LEAVE_WITHIN_S = 30.0
 
 
 class Failure(NamedTuple):
@@ -44,27 +48,6 @@ class Failure(NamedTuple):
 
     code: int
     reason: str | None
-
-
-class _Guard:
-    """A connection that claims to be a guard's."""
-
-    def __init__(self, connection: socket.socket, secret: bytes, now_s: float) -> None:
-        self.socket, self.opened_s, self.heard_s = connection, now_s, now_s
-        self.channel = Channel(secret, "monitor")
-        self.state: RankState | None = None
-        connection.setblocking(False)
-        self.write(self.channel.greeting)
-
-    def send(self, **message: Any) -> None:
-        if self.channel.ready:
-            self.write(self.channel.send(**message))
-
-    def write(self, data: bytes) -> None:
-        try:
-            self.socket.send(data)  # a few bytes each: a connection that does not take them is as good as lost
-        except OSError:
-            self.opened_s = self.heard_s = float("-inf")
 
 
 class Monitor:
@@ -94,7 +77,7 @@ class Monitor:
         """Set it when the job is ended on purpose: what its ranks do from then on is no failure."""
         self.asked_to_end = False
         """Whether the ranks were asked to end by themselves."""
-        self._guards: dict[int, _Guard] = {}
+        self._guards: dict[int, GuardConnection] = {}
         self._states: dict[int, RankState] = {}
         self._pace = Pace()
         self._warned_s: dict[int, float] = {}
@@ -102,7 +85,7 @@ class Monitor:
         self._wake, self._waker = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._launcher: subprocess.Popen[bytes] | None = None
-        self._end_launcher_at_s = float("inf")
+        self._end_at_s = self._end_launcher_at_s = float("inf")
         self._thread = threading.Thread(target=self._serve, name="hvd_imagenet-monitor", daemon=True)
 
     def __enter__(self) -> "Monitor":
@@ -186,15 +169,15 @@ class Monitor:
             connection, _ = self._listener.accept()
         except OSError:
             return
-        self._guards[connection.fileno()] = _Guard(connection, self._secret, time.monotonic())
+        self._guards[connection.fileno()] = GuardConnection(connection, self._secret, time.monotonic())
         self._selector.register(connection, selectors.EVENT_READ)
 
-    def _close(self, guard: _Guard) -> None:
-        self._selector.unregister(guard.socket)
-        del self._guards[guard.socket.fileno()]
-        guard.socket.close()
+    def _close(self, guard: GuardConnection) -> None:
+        if self._guards.pop(guard.socket.fileno(), None) is not None:
+            self._selector.unregister(guard.socket)
+            guard.socket.close()
 
-    def _hear(self, guard: _Guard) -> None:
+    def _hear(self, guard: GuardConnection) -> None:
         try:
             data = guard.socket.recv(65536)
             messages = guard.channel.receive(data)
@@ -212,7 +195,7 @@ class Monitor:
             if guard.state is not None:
                 self._lose(guard.state, "its guard is gone")
 
-    def _note(self, guard: _Guard, message: dict[str, Any]) -> bool:
+    def _note(self, guard: GuardConnection, message: dict[str, Any]) -> bool:
         """Takes a report; returns whether it is the last one."""
         if guard.state is None:
             guard.state = self._states[message["rank"]] = RankState(message["rank"], message["host"])
@@ -226,7 +209,8 @@ class Monitor:
         state.ended = int(message["ended"])
         if state.ended and not (message["by_signal"] and message["told"]):
             self._fail(state.ended, _death(state) if message["by_signal"] else None)
-        return True
+        # The launcher would end the others as soon as the guard of the first one that leaves has ended.
+        return state.ended != PREEMPTED or bool(message["by_signal"]) or self.ending
 
     def _lose(self, state: RankState, why: str) -> None:
         if state.ended is None:
@@ -240,8 +224,21 @@ class Monitor:
         self.failure = Failure(code, reason)
         if reason is not None:
             self._say(f"launch: {reason}")
-        self._send_to_all(command=END)
-        self._end_launcher_at_s = time.monotonic() + _LAUNCHER_ENDS_WITHIN_S
+        self._end_at_s = time.monotonic() + (_LEAVE_WITHIN_S if code == PREEMPTED and reason is None else 0)
+        self._end_launcher_at_s = self._end_at_s + _LAUNCHER_ENDS_WITHIN_S
+        self._end_ranks(time.monotonic())
+
+    def _end_ranks(self, now_s: float) -> None:
+        """Ends the ranks when it is time, and lets guards go that have waited for ranks which leave together."""
+        all_ended = all(state.ended is not None for state in self._states.values())
+        if now_s < self._end_at_s and not all_ended:
+            return
+        self._end_at_s = float("inf")
+        for guard in list(self._guards.values()):
+            if guard.state is not None and guard.state.ended is None:
+                guard.send(command=END)
+            elif guard.state is not None:
+                self._close(guard)
 
     def _look(self, now_s: float) -> None:
         """Looks for ranks that are lost, stand still or are slow."""
@@ -255,6 +252,8 @@ class Monitor:
             # It waits for a host that is gone, perhaps.
             self._launcher.send_signal(signal.SIGTERM if self._end_launcher_at_s > 0 else signal.SIGKILL)
             self._end_launcher_at_s = -1.0
+        if self.failure is not None:
+            self._end_ranks(now_s)
         states = list(self._states.values())
         if self.failure is not None or self.ending or not states:
             return

@@ -13,11 +13,9 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.environment import RESTARTS_VARIABLE
 from hvd_imagenet.launcher.local import build_command, guarded
 from hvd_imagenet.launcher.membership import Members, TooFew, Wanted, wait_for_members
-from hvd_imagenet.launcher.monitor import Monitor
+from hvd_imagenet.launcher.monitor import PREEMPTED, Monitor
 from hvd_imagenet.launcher.process import run_job
 
-PREEMPTED = 143
-"""Exit code of a run that was asked to end and has left a checkpoint."""
 FINAL_CODES = (0, 2, PREEMPTED)
 """Exit codes after which a job is never started again: done, a user's mistake, preempted."""
 LOOPBACK = "127.0.0.1"

@@ -50,7 +50,6 @@ def shown(chunks):
         "after a rule",
         "unfinished",
         "horovodrun",
-        "horovodrun, without an empty line",
         "another end of horovodrun",
         "a rank's",
         "a rank's first",

@@ -1,0 +1,41 @@
+"""The monitor's side of a connection with a guard."""
+
+import socket
+from typing import Any
+
+from hvd_imagenet.launcher.messages import Channel
+from hvd_imagenet.launcher.stalls import RankState
+
+
+class GuardConnection:
+    """A connection that claims to be a guard's, until its first message shows that it is.
+
+    Args:
+        connection: that was accepted.
+        secret: of the job.
+        now_s: of the monotonic clock.
+
+    Attributes:
+        opened_s: when it was accepted.
+        heard_s: when the last bytes came.
+        state: of the rank; None before the first message.
+    """
+
+    def __init__(self, connection: socket.socket, secret: bytes, now_s: float) -> None:
+        self.socket, self.opened_s, self.heard_s = connection, now_s, now_s
+        self.channel = Channel(secret, "monitor")
+        self.state: RankState | None = None
+        connection.setblocking(False)
+        self.write(self.channel.greeting)
+
+    def send(self, **message: Any) -> None:
+        """Sends a message, once the guard has greeted."""
+        if self.channel.ready:
+            self.write(self.channel.send(**message))
+
+    def write(self, data: bytes) -> None:
+        """Sends a few bytes; a connection that does not take them is as good as lost."""
+        try:
+            self.socket.send(data)
+        except OSError:
+            self.opened_s = self.heard_s = float("-inf")

@@ -1,0 +1,73 @@
+"""Case 21: after a kill the job goes on from its last checkpoint, on fewer processes, to the same result."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jobs import Job, losses, start
+
+ITERATIONS = 16
+INTERVAL = 2
+KILLED_AT = 7
+# Beyond the time of a start: the end of the first one, and noise.
+RESTART_MARGIN_S = 10
+TRAIN = ["--max-iterations", str(ITERATIONS), "--checkpoint-interval", str(INTERVAL)]
+
+
+def discovery(folder: Path, *, first: int, later: int) -> str:
+    """A script that finds fewer slots from its second call on."""
+    path, called = folder / "discover", folder / "called"
+    path.write_text(f"#!/bin/sh\nif [ -e {called} ]; then echo localhost:{later}; else echo localhost:{first}; fi\n")
+    path.write_text(path.read_text() + f"touch {called}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = start("none@0:0", few_digits, folder, launch=["-np", "2"], train=TRAIN, timeout_s=120)
+    assert done.code == 0, done.all_output
+    return losses(folder / "run")
+
+
+@pytest.mark.parametrize("launcher", ["mpirun", pytest.param("horovodrun", marks=pytest.mark.long)])
+def test_21_restart_on_fewer_processes(
+    few_digits: Path,
+    tmp_path: Path,
+    undisturbed: np.ndarray,
+    record_property: Callable[[str, object], None],
+    launcher: str,
+) -> None:
+    launch = ["--max-restarts", "2", "--min-np", "2", "--discover", discovery(tmp_path, first=3, later=2)]
+    done = start(
+        f"kill@2:{KILLED_AT}", few_digits, tmp_path,
+        launch=[*launch, "--launcher", launcher], train=TRAIN, timeout_s=200,
+    )  # fmt: skip
+    assert done.code == 0, done.all_output
+    assert "launch: exit code 137 after " in done.errors, done.all_output
+    assert "restart 1 of 2, on 2 processes" in done.errors
+    assert "on 3 processes (cpu)" in done.output
+    assert "on 2 processes (cpu)" in done.output
+
+    found = losses(tmp_path / "run")
+    assert len(found) == ITERATIONS
+    np.testing.assert_allclose(found, undisturbed, rtol=1e-3)
+
+    figures = times(done)
+    for name, value in figures.items():
+        record_property(name, round(value, 2))
+    print(launcher, figures)
+    assert 0 <= figures["iterations_repeated"] <= INTERVAL
+    assert figures["fault_to_next_iteration_s"] < figures["start_to_first_iteration_s"] + RESTART_MARGIN_S
+
+
+def times(done: Job) -> dict[str, float]:
+    """How long a start and a restart took, and how many iterations were made twice."""
+    first, second = done.iterations(restarts=0), done.iterations(restarts=1)
+    return {
+        "start_to_first_iteration_s": first[0][1] - done.started_s,
+        "fault_to_next_iteration_s": second[0][1] - done.fault_s,
+        "iterations_repeated": KILLED_AT - second[0][0],
+    }

@@ -1,0 +1,137 @@
+"""What `launch` starts again, what it does not, and what becomes of a signal; with programs that need no framework."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ranks import ROOT, program, run, user_environment
+
+TIMEOUT_S = 60
+# Counts its starts in a file; the last rank ends with the code of that start.
+PROGRAM = """
+import os, sys
+from hvd_imagenet.launcher.environment import launched_rank, launched_size
+restarts, codes = int(os.environ["HVD_IMAGENET_RESTARTS"]), [int(code) for code in sys.argv[1].split(",")]
+print(f"start {restarts} of {launched_size()}", flush=True)
+assert "HVD_IMAGENET_SECRET" not in os.environ and "HVD_IMAGENET_MONITOR" not in os.environ
+sys.exit(codes[restarts] if launched_rank() == launched_size() - 1 else 0)
+"""
+
+
+def launch(codes: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    command = program("launch", "-np", "2", *options, "--", sys.executable, "-c", PROGRAM, codes)
+    return run(command, timeout_s=TIMEOUT_S)
+
+
+@pytest.mark.parametrize(
+    ("codes", "restarts", "starts", "code"),
+    [
+        ("0", 3, 1, 0),
+        ("2,0", 3, 1, 2),
+        ("143,0", 3, 1, 143),
+        ("7,0", 0, 1, 7),
+        ("7,9,0", 3, 3, 0),
+        ("7,9", 1, 2, 9),
+    ],
+)
+def test_what_is_started_again(codes: str, restarts: int, starts: int, code: int) -> None:
+    done = launch(codes, "--max-restarts", str(restarts))
+    assert done.returncode == code, done.stderr
+    for number in range(4):
+        assert (f"start {number} of 2" in done.stdout) == (number < starts)
+    expected = [f"restart {number} of {restarts}, on 2 processes" for number in range(1, starts)]
+    if starts == restarts + 1 and restarts:
+        expected.append(f"launch: exit code {code}; given up after {restarts} restarts (--max-restarts)")
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(expected)
+    for line, part in zip(lines, expected, strict=True):
+        assert part in line
+
+
+def test_every_start_of_train_has_the_same_new_run_folder(tmp_path: Path) -> None:
+    words = ["--max-restarts", "1", "-np", "2", "--", "train", "--recipe", "digits", "--data", str(tmp_path / "none")]
+    done = run(program("launch", *words), timeout_s=TIMEOUT_S, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("error: ") == 1
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("digits-")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max-restarts", "-1"], "--max-restarts -1: it must be 0 or more"),
+        (["--stall-timeout", "-2"], "--stall-timeout -2: seconds, 0 or more; 0 is for ever"),
+        (["--min-np", "3"], "--min-np 3 is more than -np 2; it must be at most as much"),
+        (["--hosts", "none"], "--hosts none: cannot be read (No such file or directory); name a file with a host a"),
+        (["--max-restarts", "1", "train", "--epochs", "x"], "argument --epochs: invalid float value: 'x'; see: hvd-i"),
+    ],
+)
+def test_mistakes(words: list[str], message: str) -> None:
+    options = [*words, "--", "true"] if "train" not in words else words
+    done = run(program("launch", "-np", "2", *options), timeout_s=TIMEOUT_S)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {message}"), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+# Ends with 143 when it is asked to, as a run does that leaves a checkpoint; `slowly` it takes its time.
+POLITE = """
+import signal, sys, time
+asked = []
+signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+print("ready", flush=True)
+while not asked:
+    time.sleep(0.05)
+time.sleep(float(sys.argv[1]))
+print("checkpoint", flush=True)
+sys.exit(143)
+"""
+
+
+@pytest.mark.parametrize(("number", "polite"), [(signal.SIGTERM, True), (signal.SIGUSR1, True), (signal.SIGINT, False)])
+def test_a_polite_signal_to_launch_leaves_the_end_to_the_ranks(number: int, polite: bool) -> None:
+    command = program("launch", "-np", "2", "--max-restarts", "2", "--", sys.executable, "-c", POLITE, "3")
+    with subprocess.Popen(
+        command, cwd=ROOT, env=user_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        for _ in range(2):
+            assert child.stdout.readline() == "ready\n"
+        time.sleep(1.5)  # the guards have reported by then
+        child.send_signal(number)
+        output, _ = child.communicate(timeout=TIMEOUT_S)
+    assert output.count("checkpoint") == (2 if polite else 0)
+    assert child.returncode == (143 if polite else 128 + number)
+
+
+def test_a_killed_guard_takes_its_rank_along_and_ends_the_job() -> None:
+    script = """
+import os, signal, time
+from hvd_imagenet.launcher.environment import launched_rank
+if launched_rank() == 1:
+    time.sleep(1)
+    os.kill(os.getppid(), signal.SIGKILL)
+time.sleep(50)
+"""
+    done = run(program("launch", "-np", "2", "--", sys.executable, "-c", script), timeout_s=TIMEOUT_S)
+    assert done.returncode == 1, done.stderr
+    assert f"launch: rank 1 on {os.uname().nodename} is lost: its guard is gone" in done.stderr
+
+
+def test_what_a_failed_rank_has_started_is_ended() -> None:
+    script = """
+import os, subprocess, sys, time
+from hvd_imagenet.launcher.environment import launched_rank
+if launched_rank() == 0:
+    print(subprocess.Popen(["sleep", "77"], start_new_session=True).pid, flush=True)
+    os._exit(3)
+time.sleep(50)
+"""
+    done = run(program("launch", "-np", "2", "--", sys.executable, "-c", script), timeout_s=TIMEOUT_S)
+    assert done.returncode == 3
+    assert not Path(f"/proc/{done.stdout.strip()}").exists()
