@@ -66,8 +66,18 @@ def worker_environment(environ=os.environ):
             Edit(_GLOO_RUN, "import copy\n", ""),
             Edit(
                 _GLOO_RUN,
-                "from horovod.runner.common.util import env as env_util, safe_shell_exec\n",
-                "from horovod.runner.common.util import env as env_util, safe_shell_exec, secret\n",
+                """\
+from shlex import quote
+from typing import Optional, Any
+
+from horovod.runner.common.util import env as env_util, safe_shell_exec
+""",
+                """\
+from shlex import join, quote
+from typing import Optional, Any
+
+from horovod.runner.common.util import env as env_util, safe_shell_exec, secret
+""",
             ),
             Edit(
                 _GLOO_RUN,
@@ -152,6 +162,11 @@ def _exec_command_fn(settings, env):
             stdin = _remote_script(command, env)
             command = get_remote_command('exec /bin/sh -s', reads_stdin=True,
 """,
+            ),
+            Edit(
+                _GLOO_RUN,
+                "            print(command)\n",
+                "            print(command if isinstance(command, str) else join(command))\n",
             ),
             Edit(
                 _GLOO_RUN,

@@ -102,7 +102,15 @@ from socket import AF_INET
 """,
             ),
             Edit(
-                _DRIVER_SERVICE, "        args_list.append([command])\n", "        args_list.append([command, task])\n"
+                _DRIVER_SERVICE,
+                """\
+            print('Launching horovod task function: {}'.format(command))
+        args_list.append([command])
+""",
+                """\
+            print('Launching horovod task function: {}'.format(join(command)))
+        args_list.append([command, task])
+""",
             ),
             Edit(
                 _TASK_FN,
