@@ -9,11 +9,30 @@ from pathlib import Path
 
 import psutil
 import pytest
-from security_jobs import LAUNCHERS, RANK, RANKS, Job, listening, malicious_pickle, malicious_value, start, waiting_job
+from security_jobs import LAUNCHERS, RANKS, Job, listening, malicious_pickle, malicious_value, start, waiting_job
 
 # Every place of a key-value store whose value Horovod unpickles, or that the start of a job depends on.
 PLACES = ["worker_addresses/localhost:0", "runfunc/func", "runfunc_result/0", "runfunc_result/1", "global/0", "new/key"]
 FORBIDDEN = 403
+# Stays in the job, whoever joins it, until the file `go` is there.
+ELASTIC = """\
+import pathlib, sys, time
+import torch
+import horovod.torch as hvd
+
+folder = pathlib.Path(sys.argv[1])
+
+@hvd.elastic.run
+def train(state):
+    while hvd.allreduce(torch.tensor([float((folder / "go").exists())]), op=hvd.Sum).item() == 0:
+        (folder / f"rank{hvd.rank()}").touch()
+        state.commit()
+        time.sleep(0.1)
+
+hvd.init()
+train(hvd.elastic.TorchState(model=torch.nn.Linear(1, 1)))
+print("rank", hvd.rank(), "of", hvd.size(), "is done", flush=True)
+"""
 RUN = """\
 import sys, time, pathlib
 import horovod
@@ -80,15 +99,20 @@ def test_a_job_over_gloo_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_an_elastic_job_goes_on(tmp_path: Path) -> None:
+def test_an_elastic_job_goes_on_and_still_hears_of_new_hosts(tmp_path: Path) -> None:
+    """The driver tells the workers by the addresses that they have put into the store, signed."""
     script, hosts = tmp_path / "rank.py", tmp_path / "hosts"
-    script.write_text(RANK)
-    hosts.write_text(f"#!/bin/sh\necho localhost:{RANKS}\n")
+    script.write_text(ELASTIC)
+    hosts.write_text(f"#!/bin/sh\ncat {tmp_path}/list\n")
     hosts.chmod(0o755)
-    launcher = [*LAUNCHERS["horovodrun-gloo"], "--min-np", str(RANKS), "--host-discovery-script", str(hosts)]
-    command = [*launcher, "--network-interface", "lo", sys.executable, str(script), str(tmp_path)]
-    with start(command, tmp_path) as job:
-        job.wait_for("rank0", "rank1")
+    (tmp_path / "list").write_text("localhost:1\n")
+    launcher = [LAUNCHERS["horovodrun-gloo"][0], "--gloo", "-np", "1", "--min-np", "1", "--max-np", str(RANKS)]
+    launcher += ["--host-discovery-script", str(hosts), "--network-interface", "lo"]
+    with start([*launcher, sys.executable, str(script), str(tmp_path)], tmp_path) as job:
+        job.wait_for("rank0")
+        attack(store_ports(job), tmp_path / "marker")
+        (tmp_path / "list").write_text(f"localhost:{RANKS}\n")
+        job.wait_for("rank1")
         attack(store_ports(job), tmp_path / "marker")
         job.finish()
     assert not (tmp_path / "marker").exists()
