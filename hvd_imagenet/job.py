@@ -12,6 +12,7 @@ from hvd_imagenet.communicator import Communicator
 from hvd_imagenet.errors import AgreedError, Preempted, UserError
 
 Result = TypeVar("Result")
+_MISMATCH = "Mismatched"  # so Horovod begins what it says of shapes, dtypes and operations that differ
 AFTER_SPOKESMAN_S = 3
 """The launcher ends a job within this time of the spokesman's exit; were there none, the others speak then."""
 
@@ -54,6 +55,8 @@ def abort_job_on_exception(rank_and_size: Callable[[], tuple[int, int] | None], 
             print(f"rank {member[0]} of {member[1]} on {os.uname().nodename}:", file=sys.stderr)
         if issubclass(kind, KeyboardInterrupt):
             abort_job("interrupted", exit_code=130)
+        if isinstance(error, lost_job) and _MISMATCH in str(error):
+            abort_job(f"error: the processes do not reduce the same tensors: {error}".splitlines()[0], exit_code=1)
         if isinstance(error, lost_job):
             why = "its own message says why; without one, it has made fewer steps than this one"
             abort_job(f"another process has left the job ({why}): {error}".splitlines()[0], exit_code=1)

@@ -3,7 +3,8 @@
 PLAN is JSON: "signals", a list of [rank, action, iteration, name], a signal sent to the process itself when it begins
 the action (iteration null: whatever it is); "poison", a list of [rank, iteration, what, factor], the factor of what
 ("loss": loss and gradient, "gradient": the gradient alone) that the rank computes then; "images", a folder for the log
-of the images that each rank has taken. The program itself has no such switches: they hang on its heartbeat.
+of the images that each rank has taken; "words", a list of [rank, words] that this rank alone is given in addition. The
+program itself has no such switches: they hang on its heartbeat.
 """
 
 import json
@@ -103,7 +104,8 @@ def poison_keras(hooks: Hooks) -> None:
     def sums_of_batch(*arguments: Any, **options: Any) -> Any:
         loss, sums = original(*arguments, **options)
         factor = tf.cast(factors["loss"] * factors["gradient"], loss.dtype)
-        return loss * factor, sums * tf.stack([tf.ones((), tf.float64), factors["loss"], *tf.ones(2, tf.float64)])
+        one = tf.ones((), tf.float64)
+        return loss * factor, sums * tf.stack([one, factors["loss"] * one, one, one])
 
     hooks.on_factors = assign
     network.sums_of_batch = sums_of_batch
@@ -119,6 +121,8 @@ def main(plan: str, words: list[str]) -> int:
         log_images(hooks)
     if "poison" in json.loads(plan):
         (poison_keras if "keras" in words else poison_torch)(hooks)
+    for rank, more in json.loads(plan).get("words", []):
+        words += more if rank == RANK else []
     return cli.main(words)
 
 

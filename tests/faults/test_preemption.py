@@ -70,8 +70,8 @@ def is_preempted(done: Any, name: str, out: Path, after: int) -> None:
     ("rank", "action", "iteration", "name", "after"),
     [
         pytest.param(0, "starting", None, "SIGTERM", 0, id="startup"),
-        pytest.param(1, "reading", 1, "SIGTERM", 2, id="warmup"),
-        pytest.param(1, "computing", 5, "SIGUSR1", 6, id="training"),
+        pytest.param(1, "reading", 1, "SIGUSR1", 2, id="warmup"),
+        pytest.param(1, "computing", 5, "SIGTERM", 6, id="training"),
         pytest.param(1, "validating", 3, "SIGTERM", 4, id="validation"),
     ],
 )

@@ -1,0 +1,69 @@
+"""Ranks that were given different things: refused with one line, before the first iteration where it can be known."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from training_jobs import is_one_error, plan, train
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "parallel"))
+from ranks import program, run
+
+LOOP = """\
+import sys
+import horovod.torch as hvd
+import torch
+from hvd_imagenet.core.minibatch import Minibatch
+from hvd_imagenet.torch import DistributedOptimizer, abort_job_on_exception
+
+hvd.init()
+abort_job_on_exception()
+odd = hvd.rank() == 1
+model = torch.nn.Linear(4 if odd and sys.argv[1] == "shape" else 3, 1)
+if odd and sys.argv[1] == "dtype":
+    model.double()
+optimizer = DistributedOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), model.named_parameters(), Minibatch(4, 1))
+model(torch.ones(1, model.in_features, dtype=model.weight.dtype)).sum().backward()
+optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("what", "said"), [("shape", "shape"), ("dtype", "data type")])
+def test_07_mismatch_of_shape_or_dtype(tmp_path: Path, what: str, said: str) -> None:
+    loop, started_s = tmp_path / "loop.py", time.monotonic()
+    loop.write_text(LOOP)
+    done = run([*program("launch", "-np", "2", "--"), sys.executable, str(loop), what], timeout_s=60)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert time.monotonic() - started_s < 40
+    assert "error: the processes do not reduce the same tensors: Mismatched" in done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seed", "8", "--label-smoothing", "0.1"], "than rank 0: label_smoothing 0.1, not 0.0; seed 8, not 7; give"),
+        (["--checkpoint-interval", "3"], "than rank 0: checkpoint_interval 3, not None; give"),
+    ],
+)
+def test_08_other_options(few_digits: Path, tmp_path: Path, words: list[str], said: str) -> None:
+    done = train(2, few_digits, tmp_path / "run", hooks=plan(words=[[1, words]]))
+    is_one_error(done, "error: rank 1 on ", "was given other options", said)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("other", ["class", "image"])
+def test_08_other_data(few_digits: Path, tmp_path: Path, other: str) -> None:
+    data = Path(shutil.copytree(few_digits, tmp_path / "data"))
+    first = min((data / "train").iterdir())
+    for split in ("train", "val"):
+        if other == "class":
+            (data / split / first.name).rename(data / split / "another")
+    if other == "image":
+        min(first.iterdir()).unlink()
+    done = train(2, few_digits, tmp_path / "run", hooks=plan(words=[[1, ["--data", str(data)]]]))
+    is_one_error(done, f"error: --data {data}: rank 1 on ", "sees other files than rank 0; give all hosts the same")
+    assert not (tmp_path / "run").exists()
