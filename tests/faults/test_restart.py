@@ -12,7 +12,8 @@ INTERVAL = 2
 KILLED_AT = 7
 # Beyond the time of a start: the end of the first one, and noise.
 RESTART_MARGIN_S = 10
-TRAIN = ["--max-iterations", str(ITERATIONS), "--checkpoint-interval", str(INTERVAL)]
+# In float64 the order of summation stays invisible: in float32 it is amplified a thousandfold within these iterations.
+TRAIN = ["--dtype", "float64", "--max-iterations", str(ITERATIONS), "--checkpoint-interval", str(INTERVAL)]
 
 
 def discovery(folder: Path, *, first: int, later: int) -> str:
@@ -53,7 +54,7 @@ def test_21_restart_on_fewer_processes(
 
     found = losses(tmp_path / "run")
     assert len(found) == ITERATIONS
-    np.testing.assert_allclose(found, undisturbed, rtol=1e-3)
+    np.testing.assert_allclose(found, undisturbed, rtol=1e-8)
 
     figures = times(done)
     for name, value in figures.items():
