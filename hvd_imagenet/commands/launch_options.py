@@ -8,13 +8,13 @@ examples:
   hvd-imagenet launch -np 2 -- train --data DIR    two processes of `train`
   hvd-imagenet launch -np 8 -- python my_loop.py   any other program
   hvd-imagenet launch --dry-run -np 2 -- train     the mpirun command, to read
-  hvd-imagenet launch --hosts FILE --max-restarts 3 --min-np 8 -- train --data DIR
+  hvd-imagenet launch --hosts FILE --max-restarts 3 --min-np 8 -- train …
       on several hosts; after a failure again, on those that are left
 
 Processes are bound to their share of the cores; OMP_NUM_THREADS,
 TF_NUM_INTRAOP_THREADS and HOROVOD_CYCLE_TIME are set unless you have set them.
 Of your other environment variables the processes get what Python, the
-frameworks, GPUs, MPI and Slurm read; --env NAME adds one, --env 'WANDB_*' several.
+frameworks, GPUs, MPI and Slurm read; --env NAME adds one, --env "WANDB_*" more.
 The exit code is that of the first process that failed, 124 if the job stood
 still, 143 if it was asked to end (SIGTERM, SIGUSR1) and left a checkpoint.
 After 0, 2 (a mistake of yours) and 143 a job is not started again.
