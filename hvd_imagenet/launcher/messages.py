@@ -6,7 +6,7 @@ nothing can be forged, repeated, left out or sent back. Nothing of a line is loo
 
 import hmac
 import json
-import secrets
+import os
 from typing import Any
 
 _MAC_DIGITS = 64
@@ -33,7 +33,7 @@ class Channel:
     """
 
     def __init__(self, secret: bytes, sends: str) -> None:
-        nonce = secrets.token_hex(_NONCE_DIGITS // 2)
+        nonce = os.urandom(_NONCE_DIGITS // 2).hex()
         self.greeting = nonce.encode() + b"\n"
         self._secret, self._sends = secret, sends
         self._nonces: dict[str, str] = {sends: nonce}

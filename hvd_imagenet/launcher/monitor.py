@@ -4,8 +4,8 @@ It listens on one address, the loopback unless the job has other hosts. A thread
 is free for what the ranks print.
 """
 
+import os
 import queue
-import secrets
 import selectors
 import signal
 import socket
@@ -65,7 +65,7 @@ class Monitor:
     """
 
     def __init__(self, address: str, stall_timeout_s: float, say: Callable[[str], None]) -> None:
-        self._secret = secrets.token_bytes(32)
+        self._secret = os.urandom(32)
         self._local = address.startswith("127.")
         self._stall_timeout_s, self._say = stall_timeout_s, say
         self._listener = socket.create_server((address, 0), backlog=1024)
