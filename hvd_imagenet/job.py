@@ -2,17 +2,20 @@
 
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn, TypeVar
 
+from hvd_imagenet.checkpoint import WRITER_THREAD
 from hvd_imagenet.communicator import Communicator
 from hvd_imagenet.errors import AgreedError, Preempted, UserError
 
 Result = TypeVar("Result")
 _MISMATCH = "Mismatched"  # so Horovod begins what it says of shapes, dtypes and operations that differ
+_LAST_CHECKPOINT_S = 5.0  # within it one that is being written is whole, unless the disk hangs
 AFTER_SPOKESMAN_S = 3
 """The launcher ends a job within this time of the spokesman's exit; were there none, the others speak then."""
 
@@ -27,6 +30,9 @@ def abort_job(message: str, exit_code: int) -> NoReturn:
     print(message, file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
+    for thread in threading.enumerate():
+        if thread.name == WRITER_THREAD:
+            thread.join(_LAST_CHECKPOINT_S)
     os._exit(exit_code)  # a plain exit would wait in Horovod's shutdown for the others
 
 

@@ -5,16 +5,19 @@
 """
 
 import csv
+import functools
+import io
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
 
+from hvd_imagenet.append_file import AppendFile, EventFile
 from hvd_imagenet.errors import UserError
 
 ITERATION_COLUMNS = ("iteration", "epoch", "lr", "loss")
@@ -81,16 +84,23 @@ class _Table:
             # A killed run may leave half a row behind the last whole one.
             whole = text[: text.rfind("\n") + 1].splitlines()
             rows = [row for row in csv.DictReader(whole) if int(row[number]) < kept]
-        self._file: TextIO = path.open("w", newline="")
-        self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore", lineterminator="\n")
-        self._writer.writeheader()
-        self._writer.writerows(rows)
-        self._file.flush()
+        temporary = path.with_name(f".{path.name}.partial")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.rename(path)  # a killed run, or a full disk, leaves the rows that were there
+        self._file = AppendFile(path)
+        self._line = io.StringIO(newline="")
+        self._writer = csv.DictWriter(self._line, columns, extrasaction="ignore", lineterminator="\n")
         self._flushed_at_s = time.monotonic()
         self.rows = rows
 
     def write(self, row: Mapping[str, Any]) -> None:
         self._writer.writerow(row)
+        self._file.write(self._line.getvalue().encode())
+        self._line.seek(0)
+        self._line.truncate()
         if time.monotonic() - self._flushed_at_s >= _FLUSH_SECONDS:
             self.flush()
 
@@ -100,6 +110,21 @@ class _Table:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _told(method: Callable[..., None]) -> Callable[..., None]:
+    """Turns what the operating system says of a file into a user's mistake."""
+
+    @functools.wraps(method)
+    def wrapper(folder: "RunFolder", *arguments: Any, **options: Any) -> None:
+        try:
+            method(folder, *arguments, **options)
+        except OSError as error:
+            raise UserError(
+                f"run folder {folder.path}: cannot be written ({error.strerror}); make room or mend it, and start again"
+            ) from error
+
+    return wrapper
 
 
 class RunFolder:
@@ -112,9 +137,8 @@ class RunFolder:
         epochs_done: by then; rows of this epoch and later ones are dropped.
     """
 
+    @_told
     def __init__(self, path: Path, config: Mapping[str, Any], iteration: int = 0, epochs_done: int = 0) -> None:
-        from tensorboardX import SummaryWriter  # late: it imports torch where it finds it
-
         self.path = path
         (path / SUMMARY).unlink(missing_ok=True)  # the run is not finished any more
         (path / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
@@ -122,8 +146,9 @@ class RunFolder:
         self._epochs = _Table(path / "metrics.csv", EPOCH_COLUMNS, "epoch", epochs_done)
         self._nonfinite = self._open_nonfinite(iteration) if (path / NONFINITE).exists() else None
         self.validation_errors = [float(row["val_error"]) for row in self._epochs.rows]
-        self._events = SummaryWriter(str(path), purge_step=iteration or None)
+        self._events = EventFile(path, purge_step=iteration or None)
 
+    @_told
     def iteration(self, iteration: int, epoch: float, lr: float, loss: float) -> None:
         """Writes a row of iterations.csv.
 
@@ -135,9 +160,10 @@ class RunFolder:
         """
         self._iterations.write({"iteration": iteration, "epoch": f"{epoch:.6f}", "lr": repr(lr), "loss": repr(loss)})
         if math.isfinite(loss):
-            self._events.add_scalar("iteration/loss", loss, iteration)
-        self._events.add_scalar("iteration/lr", lr, iteration)
+            self._events.scalar("iteration/loss", loss, iteration)
+        self._events.scalar("iteration/lr", lr, iteration)
 
+    @_told
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Writes a row of metrics.csv.
 
@@ -148,8 +174,9 @@ class RunFolder:
         self.flush()
         self.validation_errors.append(float(row["val_error"]))
         for name in (name for name in EPOCH_COLUMNS[2:] if row[name] != ""):
-            self._events.add_scalar(f"epoch/{name}", float(row[name]), int(row["iteration"]))
+            self._events.scalar(f"epoch/{name}", float(row[name]), int(row["iteration"]))
 
+    @_told
     def bad_images(self, rows: Sequence[tuple[int, str, str]]) -> None:
         """Writes bad_images.csv anew; without rows there is none.
 
@@ -165,6 +192,7 @@ class RunFolder:
             temporary.unlink()
             (self.path / BAD_IMAGES).unlink(missing_ok=True)
 
+    @_told
     def nonfinite(self, rows: Iterable[tuple[int, int, str]]) -> None:
         """Adds rows to nonfinite.csv, which is there only if there are any.
 
@@ -181,11 +209,14 @@ class RunFolder:
     def _open_nonfinite(self, kept: int) -> _Table:
         return _Table(self.path / NONFINITE, NONFINITE_COLUMNS, "iteration", kept)
 
+    @_told
     def flush(self) -> None:
         """Hands what was written to the operating system."""
         self._iterations.flush()
         self._epochs.flush()
+        self._events.flush()
 
+    @_told
     def close(self, summary: Mapping[str, Any] | None = None) -> None:
         """Closes all files; with a summary, the run is finished.
 
