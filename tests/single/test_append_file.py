@@ -36,18 +36,17 @@ def test_events_are_what_tensorboard_reads(tmp_path):
 
 
 def test_a_full_device_is_told_once_and_forgotten():
-    with open("/dev/full", "ab", buffering=0) as full:
-        file = AppendFile.__new__(AppendFile)
-        file._file, file._waiting = full, bytearray(b"row\n")
-        with pytest.raises(OSError, match="No space left on device"):
-            file.flush()
-        file.close()
+    file = AppendFile(Path("/dev/full"))
+    file.write(b"row")
+    with pytest.raises(OSError, match="No space left on device"):
+        file.flush()
+    file.close()
 
 
 def test_a_run_folder_on_a_full_disk(tmp_path):
     folder = RunFolder(tmp_path, {})
-    folder._iterations._file._file.close()
-    folder._iterations._file._file = Path("/dev/full").open("ab", buffering=0)
+    folder._iterations._file.close()
+    folder._iterations._file = AppendFile(Path("/dev/full"))
     folder.iteration(0, 0.0, 0.1, 1.0)
     message = f"run folder {tmp_path}: cannot be written (No space left on device); make room or mend it, and start"
     with pytest.raises(UserError) as caught:
