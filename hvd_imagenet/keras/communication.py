@@ -13,6 +13,7 @@ import numpy as np
 from hvd_imagenet import job
 from hvd_imagenet.errors import AgreedError
 from hvd_imagenet.keras.backend import BACKEND, HorovodInternalError, collectives, horovod
+from hvd_imagenet.signing import signed, verified
 
 BROADCAST_BYTES = 2**26
 
@@ -44,9 +45,9 @@ class HorovodCommunicator:
         """The values of all processes in the order of their ranks."""
         if self.size == 1:
             return [value]
-        data = np.frombuffer(cloudpickle.dumps(value), dtype=np.uint8)
+        data = np.frombuffer(signed(cloudpickle.dumps(value)), dtype=np.uint8)
         of_ranks = collectives.gather_bytes(data, "hvd_imagenet.gather", self.process_set)
-        return [cloudpickle.loads(part.tobytes()) for part in of_ranks]
+        return [cloudpickle.loads(verified(part.tobytes())) for part in of_ranks]
 
 
 def broadcast_variables(variables: list[Any], root_rank: int, process_set: Any = None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hvd_imagenet import signing
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.environment import RESTARTS_VARIABLE
 from hvd_imagenet.launcher.local import build_command, guarded
@@ -113,7 +114,7 @@ def _size(members: Members) -> str:
 def _start(job: Job, members: Members, starts: int, say: Callable[[str], None]) -> _End:
     """Runs the job once, watched."""
     with Monitor(listening_address(members, job.wanted.interface), job.stall_timeout_s, say) as monitor:
-        own = {**monitor.environment, RESTARTS_VARIABLE: str(starts)}
+        own = {**monitor.environment, RESTARTS_VARIABLE: str(starts), signing.VARIABLE: signing.new_secret()}
         command = job.command(members, starts, tuple(own))
         code = run_job(command, {**job.environment, **own}, monitor)
     if monitor.ending:

@@ -72,7 +72,7 @@ def test_20_a_secret_is_on_no_command_line_and_in_no_log(
     launcher = [*LAUNCHERS[name], *(["--env", "WANDB_API_KEY"] if asked else [])]
     with waiting_job(launcher, tmp_path, WANDB_API_KEY=SECRET) as job:
         secrets = secrets_of(job)
-        assert len(secrets) == (3 if name.endswith("-gloo") else 1)
+        assert len(secrets) >= 3
         job.finish()
     assert_nowhere(secrets, job, command_lines)
     for rank in range(2):

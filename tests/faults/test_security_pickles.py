@@ -9,7 +9,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from security_jobs import LAUNCHERS, RANKS, Job, listening, malicious_pickle, malicious_value, start, waiting_job
+from security_jobs import (
+    LAUNCHERS,
+    RANKS,
+    TIMEOUT_S,
+    Job,
+    listening,
+    malicious_pickle,
+    malicious_value,
+    start,
+    waiting_job,
+)
 
 # Every place of a key-value store whose value Horovod unpickles, or that the start of a job depends on.
 PLACES = ["worker_addresses/localhost:0", "runfunc/func", "runfunc_result/0", "runfunc_result/1", "global/0", "new/key"]
@@ -33,6 +43,29 @@ hvd.init()
 train(hvd.elastic.TorchState(model=torch.nn.Linear(1, 1)))
 print("rank", hvd.rank(), "of", hvd.size(), "is done", flush=True)
 """
+# What comes from rank 1 is not signed, as if a stranger had put it into the connection.
+UNSIGNED = {
+    "horovod.torch": """\
+import sys
+import horovod.torch as hvd
+from horovod.runner.common.util import secret
+
+hvd.init()
+if hvd.rank() == 1:
+    secret.signed = lambda message: bytes.fromhex(sys.argv[1])
+hvd.allgather_object("an object")
+""",
+    "hvd_imagenet.keras": """\
+import sys
+import hvd_imagenet.keras as hvd
+from hvd_imagenet.keras import communication
+
+hvd.init()
+if hvd.rank() == 1:
+    communication.signed = lambda message: bytes.fromhex(sys.argv[1])
+communication.HorovodCommunicator().gather("an object")
+""",
+}
 RUN = """\
 import sys, time, pathlib
 import horovod
@@ -205,3 +238,17 @@ def test_a_service_refuses_what_is_not_signed_and_goes_on(tmp_path: Path, capfd:
         service.shutdown()
     assert not (tmp_path / "marker").exists()
     assert "digest did not match the message" in capfd.readouterr().err
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("launcher", ["launch", "horovodrun-mpi", "horovodrun-gloo"])
+@pytest.mark.parametrize("horovod", UNSIGNED)
+def test_ranks_unpickle_nothing_that_is_not_signed(horovod: str, launcher: str, tmp_path: Path) -> None:
+    (tmp_path / "rank.py").write_text(UNSIGNED[horovod])
+    separator = ["--"] if launcher == "launch" else []
+    program = [*separator, sys.executable, str(tmp_path / "rank.py"), malicious_pickle(tmp_path / "marker").hex()]
+    with start([*LAUNCHERS[launcher], *program], tmp_path) as job:
+        assert job.process.wait(TIMEOUT_S) != 0
+        job.reader.join(10)
+    assert "digest did not match the object" in job.said() or "must be signed with the job's secret" in job.said()
+    assert not (tmp_path / "marker").exists()
