@@ -40,7 +40,7 @@ PASSED_ON = re.compile(
 CREDENTIAL = re.compile('(KEY|TOKENS?|SECRET|PASSWORD|PASSWD|CREDENTIALS?|JWT)(_|$)|^TF_VAR_', re.IGNORECASE)
 PASS_ENV = 'HOROVOD_PASS_ENV'
 # Left out, yet training programs may look for them.
-TOOLS = ('WANDB_', 'MLFLOW_', 'COMET_', 'NEPTUNE_', 'CLEARML_', 'HF_', 'KAGGLE_', 'AWS_', 'AZURE_',
+TOOLS = ('WANDB_', 'MLFLOW_', 'COMET_', 'NEPTUNE_', 'CLEARML_', 'HF_', 'KAGGLE_', 'AWS_ACCESS_', 'AZURE_STORAGE_',
          'GOOGLE_APPLICATION_')
 
 KUBEFLOW_MPI_EXEC = '/etc/mpi/kubexec.sh'

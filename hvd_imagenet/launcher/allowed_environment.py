@@ -61,8 +61,8 @@ _TOOLS = (
     "CLEARML_",
     "HF_",
     "KAGGLE_",
-    "AWS_",
-    "AZURE_",
+    "AWS_ACCESS_",
+    "AZURE_STORAGE_",
     "GOOGLE_APPLICATION_",
 )
 
