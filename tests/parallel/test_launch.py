@@ -7,8 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from hvd_imagenet.launcher.environment import TERMINAL_VARIABLE
+from ranks import user_environment as environment
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = [sys.executable, "-m", "hvd_imagenet", "launch"]
@@ -23,12 +22,6 @@ if launched_rank() == 0:
 time.sleep(50)
 print("rank 1 was not ended")
 """
-
-
-def environment():
-    """The variables of a user's shell, even where these tests run in a job themselves."""
-    launchers = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "HOROVOD_", "SLURM_", "OMP_", TERMINAL_VARIABLE)
-    return {name: value for name, value in os.environ.items() if not name.startswith(launchers)}
 
 
 def launch(*words, stdin=""):
