@@ -1,0 +1,46 @@
+"""`python checkpoint_hooks.py FAULT@ITERATION WORDS…`: runs `hvd_imagenet WORDS…` with a fault when rank 0 is about to
+give the checkpoint of that iteration its name (`kill`), or begins to write it (`read-only`: its folder becomes so).
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def kill(path: Path) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def make_read_only(path: Path) -> None:
+    folder = str(path.parent)
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+
+
+FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "kill": ("os.rename", kill),
+    "read-only": ("os.mkdir", make_read_only),
+}
+
+
+def main(words: list[str]) -> int:
+    fault, _, iteration = words[0].partition("@")
+    event, action = FAULTS[fault]
+    name = f"iteration-{int(iteration):08d}"
+    place = {"os.rename": 1, "os.mkdir": 0}[event]
+
+    def hook(seen: str, arguments: tuple[object, ...]) -> None:
+        if seen == event and name in Path(str(arguments[place])).name:
+            action(Path(str(arguments[place])))
+
+    sys.addaudithook(hook)
+    from hvd_imagenet import cli
+
+    return cli.main(words[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

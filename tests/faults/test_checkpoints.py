@@ -1,0 +1,139 @@
+"""What happens to checkpoints: killed while they are written, damaged afterwards, no room, no right to write."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from training_jobs import is_one_error, newest, rows, tensors, train
+
+from hvd_imagenet import checkpoint as checkpoints
+
+HOOKS = str(Path(__file__).with_name("checkpoint_hooks.py"))
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount file systems")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints after iterations 4, 8 and 12."""
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = train(2, few_digits, out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def ends_as_if_undisturbed(done: Any, out: Path, undisturbed: Path) -> None:
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (out / "iterations.csv").read_bytes() == (undisturbed / "iterations.csv").read_bytes()
+    for part in ("model", "momentum"):
+        expected, found = tensors(undisturbed, part), tensors(out, part)
+        assert sorted(found) == sorted(expected)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_14_kill_between_write_and_rename(few_digits: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = train(2, few_digits, out, hooks=[sys.executable, HOOKS, "kill@8"])
+    assert done.returncode not in (0, 2), done.stdout + done.stderr
+    assert [path.name for path in (out / "checkpoints").glob(".iteration-*")] == [".iteration-00000008.partial"]
+    assert newest(out) == 4
+    done = train(2, few_digits, out)
+    assert "going on at iteration 4" in done.stdout
+    assert "warning: checkpoint" not in done.stderr
+    ends_as_if_undisturbed(done, out, undisturbed)
+    assert not list((out / "checkpoints").glob(".iteration-*"))
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path / "model.safetensors", 1000)
+
+
+def flip_a_bit(path: Path) -> None:
+    with (path / "momentum.safetensors").open("r+b") as file:
+        file.seek(5000)
+        byte = file.read(1)[0]
+        file.seek(5000)
+        file.write(bytes([byte ^ 16]))
+
+
+def empty(path: Path) -> None:
+    for file in path.iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "how"),
+    [
+        pytest.param(truncate, "model.safetensors is damaged (its SHA-256 differs)", marks=pytest.mark.long),
+        (flip_a_bit, "momentum.safetensors is damaged (its SHA-256 differs)"),
+        pytest.param(empty, "manifest.json cannot be read (", marks=pytest.mark.long),
+    ],
+)
+def test_15_a_damaged_latest_checkpoint(
+    few_digits: Path, undisturbed: Path, tmp_path: Path, damage: Any, how: str
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed, out)
+    last, before = (out / "checkpoints" / f"iteration-{iteration:08d}" for iteration in (12, 8))
+    damage(last)
+    if damage is truncate:  # asked for by its path it must be whole
+        is_one_error(train(2, few_digits, tmp_path / "other", "--resume", str(last)), f"checkpoint {last}: {how}")
+    done = train(2, few_digits, out)
+    (warning,) = [line for line in done.stderr.splitlines() if "warning: checkpoint" in line]
+    assert f"warning: checkpoint {last}: {how}" in warning
+    assert warning.endswith(f"; going on from the one before it, {before}, at iteration 8")
+    assert "going on at iteration 8" in done.stdout
+    ends_as_if_undisturbed(done, out, undisturbed)
+    assert newest(out) == 12
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Room for two checkpoints of this network, 0.3 MB each, and not for a third."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1000k", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@needs_root
+def test_16_a_full_disk(few_digits: Path, undisturbed: Path, small_disk: Path) -> None:
+    out = small_disk / "run"
+    done = train(2, few_digits, out)
+    is_one_error(done, "cannot be written (", "No space left on device", "make room")
+    written = newest(out)
+    assert written in (4, 8)
+    assert checkpoints.newest_readable(out).warning is None
+    assert not list((out / "checkpoints").glob(".iteration-*"))  # half a checkpoint would take the room away
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    done = train(2, few_digits, out)
+    assert f"going on at iteration {written}" in done.stdout
+    ends_as_if_undisturbed(done, out, undisturbed)
+
+
+@needs_root
+@pytest.mark.long
+def test_16_a_folder_that_becomes_read_only(few_digits: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    try:
+        done = train(2, few_digits, out, hooks=[sys.executable, HOOKS, "read-only@8"])
+        is_one_error(done, f"checkpoint of iteration 8 in {out}: cannot be written (Read-only file system)")
+        assert len(rows(out)) < 12  # told before the next checkpoint was due
+    finally:
+        subprocess.run(["umount", str(out / "checkpoints")], check=True)
+    assert newest(out) == 4
+    ends_as_if_undisturbed(train(2, few_digits, out), out, undisturbed)
+
+
+@needs_root
+def test_16_a_folder_that_is_read_only_from_the_start(few_digits: Path, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    done = train(2, few_digits, small_disk / "run")
+    is_one_error(done, f"--out {small_disk / 'run'}: cannot be written (Read-only file system); choose another folder")
