@@ -74,7 +74,7 @@ class Monitor:
         self.environment = {MONITOR_VARIABLE: f"{address}:{port}", SECRET_VARIABLE: self._secret.hex()}
         self.failure: Failure | None = None
         self.ending = False
-        """Set it when the job is ended on purpose: what its ranks do from then on is no failure."""
+        """Whether the job is being ended on purpose: what its ranks do from then on is no failure."""
         self.asked_to_end = False
         """Whether the ranks were asked to end by themselves."""
         self._guards: dict[int, GuardConnection] = {}
@@ -85,6 +85,7 @@ class Monitor:
         self._wake, self._waker = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._launcher: subprocess.Popen[bytes] | None = None
+        self._launcher_was_asked = False
         self._end_at_s = self._end_launcher_at_s = float("inf")
         self._thread = threading.Thread(target=self._serve, name="hvd_imagenet-monitor", daemon=True)
 
@@ -125,6 +126,11 @@ class Monitor:
         self.asked_to_end = True
         self._command(number)
         return True
+
+    def end(self) -> None:
+        """Ends the ranks on purpose; may be called in a signal handler."""
+        self.ending = True
+        self._command(END)
 
     # --- what the thread does ---
 
@@ -250,8 +256,9 @@ class Monitor:
                 self._lose(guard.state, f"its host has not been heard of for {_SILENCE_S:.0f} s")
         if now_s > self._end_launcher_at_s and self._launcher is not None:
             # It waits for a host that is gone, perhaps.
-            self._launcher.send_signal(signal.SIGTERM if self._end_launcher_at_s > 0 else signal.SIGKILL)
-            self._end_launcher_at_s = -1.0
+            self._launcher.send_signal(signal.SIGKILL if self._launcher_was_asked else signal.SIGTERM)
+            self._launcher_was_asked = True
+            self._end_launcher_at_s = now_s + _LAUNCHER_ENDS_WITHIN_S
         if self.failure is not None:
             self._end_ranks(now_s)
         states = list(self._states.values())

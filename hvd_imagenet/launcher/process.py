@@ -20,13 +20,14 @@ _POLITE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 class Watcher(Protocol):
     """Who knows the ranks of a job."""
 
-    ending: bool
-
     def watch_launcher(self, launcher: "subprocess.Popen[bytes]") -> None:
         """Is told which process has been started."""
 
     def signal_ranks(self, number: int) -> bool:
         """Sends a signal to all ranks; returns whether there are any."""
+
+    def end(self) -> None:
+        """Ends all ranks."""
 
 
 def _end_with_parent() -> None:
@@ -45,7 +46,7 @@ def _forward_to(
             asked.append(number)
             return
         if watcher is not None:
-            watcher.ending = True
+            watcher.end()
         received.append(signal.SIGTERM if number in _POLITE_SIGNALS else number)
         child.send_signal(signal.SIGTERM)
 

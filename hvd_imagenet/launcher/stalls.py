@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from hvd_imagenet.heartbeat import WAITING
 
+# A rank that saves or validates alone is not slow.
+_OF_A_STEP = ("reading", "computing")
 _SLOW_S = 5.0
 _SLOW_ITERATIONS = 10.0
 
@@ -138,6 +140,7 @@ def slow(states: Sequence[RankState], usual_s: float) -> RankState | None:
     """
     running = [state for state in states if state.ended is None and state.age_s is not None]
     waiting, at_work = _parted(running)
+    at_work = [state for state in at_work if (state.action or "").startswith(_OF_A_STEP)]
     if not waiting or not at_work:
         return None
     slowest = max(at_work, key=lambda state: state.still_s)

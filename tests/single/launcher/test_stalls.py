@@ -76,6 +76,7 @@ def test_ranks_without_heartbeats_are_left_in_peace() -> None:
         (states(at(REDUCING, 4.5), at("computing", 6)), 0.1, None),  # the others wait for 4.5 s only
         (states(at(REDUCING, 9), at("computing", 9)), 1.0, None),  # as long as nine iterations
         (states(at(REDUCING, 11), at("reading images", 12)), 1.0, 1),
+        (states(at(REDUCING, 11), at("saving a checkpoint", 12)), 0.1, None),
         (states(at("computing", 60), at("computing", 60)), 0.1, None),  # nobody waits
         (states(at(REDUCING, 60), at(REDUCING, 60)), 0.1, None),  # nobody is waited for
     ],
