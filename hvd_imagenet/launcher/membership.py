@@ -22,11 +22,13 @@ class Members(NamedTuple):
         processes: in all.
         machine: what the processes of a host share, of the smallest host.
         places: the hosts; empty for this machine alone.
+        address: of this host, as the first of the other hosts sees it; None if there is none.
     """
 
     processes: int
     machine: Machine
     places: tuple[Place, ...] = ()
+    address: str | None = None
 
 
 class TooFew(Exception):
@@ -109,13 +111,13 @@ def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Me
     hosts = wanted.hosts()
     answers = probe_all(hosts, wanted.interface)
     usable: list[tuple[str, int]] = []
-    machines: list[Machine] = []
+    answered: list[Found] = []
     dropped: list[str] = []
     for host in hosts:
         answer = answers[host.name]
         if isinstance(answer, Found):
             usable.append((host.name, host.slots or default_processes(answer.machine)))
-            machines.append(answer.machine)
+            answered.append(answer)
         else:
             dropped.append(f"{host.name}: {answer}")
     room = sum(slots for _, slots in usable)
@@ -125,7 +127,9 @@ def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Me
         say(f"launch: goes on without {reason}")
     processes = min(room, limit or room)
     places = fill(usable, processes)
-    return Members(processes, _smallest(machines[: len(places)]), tuple(places))
+    taken = answered[: len(places)]
+    address = next((found.seen_from for found in taken if found.seen_from is not None), None)
+    return Members(processes, _smallest([found.machine for found in taken]), tuple(places), address)
 
 
 def _too_few(least: int | None, room: int, dropped: Sequence[str]) -> str:

@@ -54,7 +54,7 @@ class Monitor:
     """Watches one start of a job; use it as a context manager around `run_job`.
 
     Args:
-        address: to listen on, an IPv4 address of this host.
+        address: to listen on, one of this host.
         stall_timeout_s: for how long a rank may stand still; 0 for ever.
         say: shows a line to the user.
 
@@ -68,7 +68,8 @@ class Monitor:
         self._secret = os.urandom(32)
         self._local = address.startswith("127.")
         self._stall_timeout_s, self._say = stall_timeout_s, say
-        self._listener = socket.create_server((address, 0), backlog=1024)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._listener = socket.create_server((address, 0), family=family, backlog=1024)
         self._listener.setblocking(False)
         port = self._listener.getsockname()[1]
         self.environment = {MONITOR_VARIABLE: f"{address}:{port}", SECRET_VARIABLE: self._secret.hex()}

@@ -47,11 +47,13 @@ class Found(NamedTuple):
         machine: its cores and GPUs.
         version: of hvd_imagenet.
         addresses: IPv4 address of each network interface.
+        seen_from: address of the host that asks, as this one sees it; None without ssh.
     """
 
     machine: Machine
     version: str
     addresses: dict[str, str]
+    seen_from: str | None = None
 
 
 def look() -> Found:
@@ -67,7 +69,8 @@ def look() -> Found:
     addresses = {
         name: each.address for name, of in psutil.net_if_addrs().items() for each in of if each.family == socket.AF_INET
     }
-    return Found(this_machine(), __version__, addresses)
+    connection = os.environ.get("SSH_CONNECTION", "").split()
+    return Found(this_machine(), __version__, addresses, connection[0] if connection else None)
 
 
 def is_this_host(name: str) -> bool:
@@ -110,33 +113,6 @@ def check_interface(interface: str, addresses: dict[str, str]) -> str:
             f"it has {', '.join(sorted(addresses))}"
         )
     return addresses[interface]
-
-
-def own_address(towards: str) -> str:
-    """The IPv4 address of this host from which another one is reached.
-
-    Args:
-        towards: name or address of the other one.
-
-    Returns:
-        An address; nothing is sent.
-
-    Raises:
-        UserError: the name is not known, or there is no way there.
-
-    Example:
-        >>> own_address("127.0.0.1")
-        '127.0.0.1'
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((towards, 9))
-        except OSError as error:
-            raise UserError(
-                f"{towards}: no way there from this host ({error.strerror}); name the network that all hosts share "
-                "with --network-interface"
-            ) from error
-        return str(probe.getsockname()[0])
 
 
 def ssh_command(host: str, words: Sequence[str]) -> list[str]:
@@ -195,8 +171,8 @@ def _ask(host: str) -> Found | str:
         return f"no answer after {PROBE_TIMEOUT_S} s; is it up, and on this network?"
     if answer.returncode == 0:
         try:
-            machine, version, addresses = json.loads(answer.stdout.strip().splitlines()[-1])
-            return Found(Machine(*machine), str(version), dict(addresses))
+            machine, version, addresses, seen_from = json.loads(answer.stdout.strip().splitlines()[-1])
+            return Found(Machine(*machine), str(version), dict(addresses), seen_from)
         except (ValueError, TypeError, IndexError):
             return f"its shell prints {answer.stdout.strip()[:60]!r} where no one is logged in; make it print nothing"
     said = (answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"])[-1]

@@ -129,27 +129,26 @@ def listening_address(members: Members, interface: str | None) -> str:
 
     Args:
         members: of the job.
-        interface: that the user has chosen; None leaves it to the routes of this host.
+        interface: that the user has chosen; None for the address from which ssh has reached the others.
 
     Returns:
         An IPv4 address of this host.
 
     Raises:
-        UserError: there is no such interface here, or no way to the other hosts.
+        UserError: there is no such interface here.
 
     Example:
         >>> from hvd_imagenet.launcher.machine import this_machine
         >>> listening_address(Members(2, this_machine()), interface=None)
         '127.0.0.1'
     """
-    if not members.places:
+    if members.address is None:
         return LOOPBACK
-    from hvd_imagenet.launcher.probe import check_interface, is_this_host, look, own_address
+    if interface is None:
+        return members.address
+    from hvd_imagenet.launcher.probe import check_interface, look
 
-    others = [place.host for place in members.places if not is_this_host(place.host)]
-    if not others:
-        return LOOPBACK
-    return own_address(others[0]) if interface is None else check_interface(interface, look().addresses)
+    return check_interface(interface, look().addresses)
 
 
 def check_network(interface: str | None) -> None:

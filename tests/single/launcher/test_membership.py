@@ -11,7 +11,7 @@ from hvd_imagenet.launcher.machine import Machine
 from hvd_imagenet.launcher.membership import TooFew, Wanted, members, wait_for_members
 from hvd_imagenet.launcher.probe import Found
 
-BIG = Found(Machine(cores=64, gpus=8, whole=True), __version__, {"lo": "127.0.0.1"})
+BIG = Found(Machine(cores=64, gpus=8, whole=True), __version__, {"lo": "127.0.0.1"}, seen_from="10.0.0.1")
 SMALL = Found(Machine(cores=4, gpus=0, whole=False), __version__, {"lo": "127.0.0.1"})
 REFUSED = "ssh is refused; start sshd there, or name its port in ~/.ssh/config (ssh: connect: Connection refused)"
 
@@ -33,7 +33,7 @@ def test_all_hosts_with_room_for_all(cluster: dict[str, Found | str], tmp_path: 
     cluster |= {"a": BIG, "b": SMALL, "c": BIG}
     said: list[str] = []
     found = members(Wanted(hosts_file=hosts_file(tmp_path, "a\nb\nc:2\n")), None, said.append)
-    assert found == (14, Machine(4, 0, False), (Place("a", 8), Place("b", 4), Place("c", 2)))
+    assert found == (14, Machine(4, 0, False), (Place("a", 8), Place("b", 4), Place("c", 2)), "10.0.0.1")
     assert said == []
 
 

@@ -55,11 +55,11 @@ ANSWERS = {
         "its shell prints 'Welcome to node7' where no one is logged in; make it print nothing",
     ),
     "another version": (
-        """echo '[[4, 0, true], "0.0.9", {}]'""",
+        """echo '[[4, 0, true], "0.0.9", {}, null]'""",
         f"it has hvd_imagenet 0.0.9, this host {__version__}; install the same",
     ),
     "another network": (
-        f"""echo '[[4, 0, true], "{__version__}", {{"lo": "127.0.0.1", "eth0": "10.0.0.1"}}]'""",
+        f"""echo '[[4, 0, true], "{__version__}", {{"lo": "127.0.0.1", "eth0": "10.0.0.1"}}, null]'""",
         "it has no network interface ib7; it has eth0, lo",
     ),
 }
