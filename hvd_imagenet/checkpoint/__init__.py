@@ -21,6 +21,7 @@ from hvd_imagenet.checkpoint.format import (
 )
 from hvd_imagenet.checkpoint.generations import BEST, KEPT, find, latest
 from hvd_imagenet.checkpoint.reading import Found, load, newest_readable, read_manifest
+from hvd_imagenet.checkpoint.tensor_files import read_weights
 from hvd_imagenet.checkpoint.writing import save
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "load",
     "newest_readable",
     "read_manifest",
+    "read_weights",
     "save",
 ]

@@ -48,7 +48,7 @@ def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """A manifest with its own SHA-256, so that a changed digit in it is found too.
 
     Args:
-        manifest: plain JSON data.
+        manifest: plain JSON data; a digest that it has already is replaced.
 
     Returns:
         The same with the digest.
@@ -57,7 +57,8 @@ def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
         >>> sorted(sealed({"iteration": 7}))
         ['iteration', 'manifest_sha256']
     """
-    return {**manifest, _OWN_DIGEST: _digest(manifest)}
+    bare = {name: value for name, value in manifest.items() if name != _OWN_DIGEST}
+    return {**bare, _OWN_DIGEST: _digest(bare)}
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

@@ -1,8 +1,13 @@
 """Arrays out of safetensors files that anyone may have written."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
+
+from hvd_imagenet.errors import UserError
 
 _FLOATING = ("float32", "float64")
 
@@ -52,3 +57,39 @@ def weights_of(content: bytes) -> dict[str, np.ndarray]:
         if str(array.dtype) not in _FLOATING and not (str(array.dtype) == "int64" and array.ndim == 0):
             raise ValueError(f"array {name[:60]!r} is {array.dtype}, which weights are not ({' or '.join(_FLOATING)})")
     return arrays
+
+
+def read_weights(path: Path, read_pth: Callable[[Path], dict[str, np.ndarray]] | None = None) -> dict[str, np.ndarray]:
+    """The weights in a file that --initial-checkpoint names.
+
+    Args:
+        path: of a .safetensors file, or of a .pth file.
+        read_pth: reads the latter, raises ValueError where it cannot; None where there is no PyTorch.
+
+    Returns:
+        Arrays by torchvision's names, all of finite numbers; without counters (num_batches_tracked).
+
+    Raises:
+        UserError: it cannot be read, or holds anything else.
+
+    Example:
+        >>> read_weights(Path("resnet50.h5"))
+        Traceback (most recent call last):
+        ...
+        hvd_imagenet.errors.UserError: --initial-checkpoint resnet50.h5: must end in .safetensors with --framework keras
+    """
+    what = f"--initial-checkpoint {path}"
+    if path.suffix != ".safetensors" and (path.suffix != ".pth" or read_pth is None):
+        endings = ".safetensors with --framework keras" if read_pth is None else ".safetensors or .pth"
+        raise UserError(f"{what}: must end in {endings}")
+    try:
+        arrays = weights_of(path.read_bytes()) if read_pth is None or path.suffix != ".pth" else read_pth(path)
+    except OSError as error:
+        raise UserError(f"{what}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{what}: {error}; take a file of weights alone, under torchvision's names") from error
+    weights = {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{what}: {name} has numbers that are not finite; take other weights")
+    return weights

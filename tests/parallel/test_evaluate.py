@@ -9,6 +9,8 @@ import pytest
 from ranks import program, run, run_ranks
 from training import RECIPE, rows, train_all
 
+from hvd_imagenet.checkpoint.format import sealed
+
 
 @pytest.fixture(scope="module")
 def trained(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -85,7 +87,7 @@ def test_a_checkpoint_without_names_takes_those_of_train(trained: Path, few_digi
     for path in old.glob("checkpoints/*/manifest.json"):
         manifest = json.loads(path.read_text())
         assert manifest.pop("classes") == [f"digit{digit}" for digit in range(4)]
-        path.write_text(json.dumps(manifest))
+        path.write_text(json.dumps(sealed(manifest)))
     assert evaluated(tmp_path, few_digits) == evaluated(trained, few_digits)
     fewer = Path(shutil.copytree(few_digits, tmp_path / "fewer"))
     for split in ("train", "val"):

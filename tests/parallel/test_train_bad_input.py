@@ -128,7 +128,8 @@ def test_a_damaged_checkpoint(few_digits: Path, a_run: Path, tmp_path: Path) -> 
     content = bytearray(file.read_bytes())
     content[-9] ^= 1
     file.write_bytes(content)
-    is_one_error(train_on_two(few_digits, "--out", str(copy)), str(file.parent), file.name, "is damaged", "SHA-256")
+    words = ["--resume", str(file.parent), "--out", str(tmp_path / "new")]
+    is_one_error(train_on_two(few_digits, *words), str(file.parent), file.name, "is damaged", "SHA-256")
 
 
 def test_a_horovod_built_for_another_torch(few_digits: Path, tmp_path: Path) -> None:
