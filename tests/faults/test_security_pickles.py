@@ -1,5 +1,6 @@
 """CVE-2024-10190 and CVE-2026-31234: what a stranger sends is never unpickled, and the job goes on."""
 
+import contextlib
 import socket
 import struct
 import sys
@@ -258,4 +259,18 @@ def test_ranks_unpickle_nothing_that_is_not_signed(launcher: str, horovod: str, 
         assert job.process.wait(TIMEOUT_S) != 0
         job.reader.join(10)
     assert "digest did not match the object" in job.said() or "must be signed with the job's secret" in job.said()
+    assert not (tmp_path / "marker").exists()
+
+
+def test_the_monitor_of_launch_goes_on_whatever_it_is_sent(tmp_path: Path) -> None:
+    forged = b"0" * 32 + b"\n" + b"0" * 64 + b' {"rank": 0, "state": "dead"}\n'
+    with waiting_job(LAUNCHERS["launch"], tmp_path) as job:
+        ports = store_ports(job)
+        assert ports, "the monitor was not found"
+        for port in ports:
+            for message in (malicious_pickle(tmp_path / "marker"), forged, b"x" * 100_000, b"\n" * 100, b""):
+                connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+                with connection, contextlib.suppress(ConnectionError):
+                    connection.sendall(message)
+        job.finish()
     assert not (tmp_path / "marker").exists()
