@@ -29,6 +29,7 @@ class RunConfig:
         recipe_name: where the recipe came from, for names and messages.
         out: run folder; a new one under runs/ if None.
         resume: auto (go on where the run folder ends), never, or the path of a checkpoint or run.
+        initial_checkpoint: file of the weights to begin with, under torchvision's names; None for those of the seed.
         checkpoint_interval: iterations between checkpoints, beside the one at the end of every epoch; None for no more.
         checkpoint_minutes: between checkpoints by the clock, beside the others; None for no more.
         checkpoint_hist: checkpoints that stay, beside the one with the lowest validation error.
@@ -62,6 +63,7 @@ class RunConfig:
     recipe_name: str = "resnet50_1hour"
     out: Path | None = None
     resume: str = RESUME_AUTO
+    initial_checkpoint: Path | None = None
     checkpoint_interval: int | None = None
     checkpoint_minutes: float | None = None
     checkpoint_hist: int = KEPT

@@ -50,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="DIR", help="run folder (default: a new one under runs/)")
     add("--framework", choices=FRAMEWORKS, help="(default: torch)")
     add("--resume", metavar="auto|never|PATH", help="go on where --out ends, start anew, or go on from a checkpoint")
+    add(
+        "--initial-checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="begin with its weights: .safetensors, or .pth in PyTorch",
+    )
     add("--checkpoint-interval", type=int, metavar="ITERATIONS", help="beside the one at the end of every epoch")
     add("--checkpoint-minutes", type=float, metavar="MINUTES", help="likewise, by the clock")
     add("--checkpoint-hist", type=int, metavar="K", help="keep the last K and the best (default: 3)")

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from hvd_imagenet.checkpoint import read_weights
 from hvd_imagenet.communicator import together
 from hvd_imagenet.core.metrics import Sums
 from hvd_imagenet.course import (
@@ -37,6 +38,7 @@ from hvd_imagenet.keras.network import build_network
 from hvd_imagenet.keras.optimizer import DistributedOptimizer
 from hvd_imagenet.keras.optimizers import SGD, exclude_batch_norm
 from hvd_imagenet.keras.session import choose_device, join_job
+from hvd_imagenet.keras.variables import copy_into, model_variables
 from hvd_imagenet.preemption import Signals, WatchedReader
 from hvd_imagenet.progress import Progress
 from hvd_imagenet.recipes import Recipe
@@ -95,8 +97,19 @@ class Trainer:
             minibatch=recipe.minibatch,
         )
         self.network = build_network(recipe, config, len(session.train.classes), len(session.workers))
+        together(session.communicator, self._load_initial)
         self.network.compile(optimizer=self._optimizer(), jit_compile=False)
         self.step = tf.function(lambda *data: self.network.train_step(data), autograph=False)
+
+    def _load_initial(self) -> None:
+        """The first callback gives rank 0's weights to all ranks."""
+        path, session = self.config.initial_checkpoint, self.session
+        if path is None or session.resumed or session.communicator.rank != 0:
+            return
+        weights = read_weights(path)
+        copy_into(model_variables(self.network.model), weights, f"--initial-checkpoint {path}")
+        if self.network.ema is not None:
+            copy_into(self.network.ema.variables, weights, f"--initial-checkpoint {path}")
 
     def _log(self, line: str) -> None:
         self.progress.line(line)

@@ -35,10 +35,10 @@ from hvd_imagenet.recipes import Recipe
 from hvd_imagenet.run_config import RunConfig
 from hvd_imagenet.session import Session, config_of, prepare
 from hvd_imagenet.torch.batch_norm import average_over_processes, running_averages
+from hvd_imagenet.torch.beginning import begin_network
 from hvd_imagenet.torch.communication import broadcast
 from hvd_imagenet.torch.ema import ModelEma
 from hvd_imagenet.torch.evaluation import evaluate, sums_of_batch, to_device
-from hvd_imagenet.torch.network import build_network
 from hvd_imagenet.torch.nonfinite import AveragesBefore, all_finite, passes_concerned
 from hvd_imagenet.torch.optimizer import DistributedOptimizer, clip_gradients, parameter_groups
 from hvd_imagenet.torch.session import choose_device, join_job
@@ -88,8 +88,8 @@ class Trainer:
     ) -> None:
         self.recipe, self.config, self.session, self.device = recipe, config, session, device
         communicator = session.communicator
-        classes, images = len(session.train.classes), len(session.train)
-        self.network = build_network(recipe, config, classes, len(session.workers), self.device)
+        images = len(session.train)
+        self.network = begin_network(recipe, config, session, self.device)
         self.model = self.network.model
         inner = torch.optim.SGD(
             parameter_groups(self.model, recipe.weight_decay),

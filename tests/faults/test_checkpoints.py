@@ -1,6 +1,7 @@
 """What happens to checkpoints: killed while they are written, damaged afterwards, no room, no right to write."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -137,3 +138,25 @@ def test_16_a_folder_that_is_read_only_from_the_start(few_digits: Path, small_di
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     done = train(2, few_digits, small_disk / "run")
     is_one_error(done, f"--out {small_disk / 'run'}: cannot be written (Read-only file system); choose another folder")
+
+
+class Malice:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.marker}",)
+
+
+def test_17_a_malicious_pickle_and_a_malicious_header(few_digits: Path, tmp_path: Path) -> None:
+    marker, pth, safetensors = (tmp_path / name for name in ("executed", "weights.pth", "weights.safetensors"))
+    pth.write_bytes(pickle.dumps(Malice(marker)))
+    done = train(2, few_digits, tmp_path / "run", "--initial-checkpoint", str(pth))
+    is_one_error(done, f"--initial-checkpoint {pth}: cannot be read as tensors alone (Weights only load failed")
+    assert not marker.exists()
+    header = b'{"conv1.weight":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,18446744073709551615]}}'
+    safetensors.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    done = train(2, few_digits, tmp_path / "run", "--initial-checkpoint", str(safetensors))
+    is_one_error(done, f"--initial-checkpoint {safetensors}: no valid safetensors file (")
