@@ -11,9 +11,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "parallel"))
 from ranks import program, run
-from training import losses, rows, tensors
+from training import distance, losses, rows, tensors
 
-__all__ = ["losses", "rows", "run", "tensors"]
+__all__ = ["distance", "losses", "rows", "run", "tensors"]
 
 HOOKS = str(Path(__file__).with_name("hooks.py"))
 BIN = Path(sys.executable).parent

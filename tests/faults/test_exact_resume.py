@@ -1,0 +1,70 @@
+"""A killed run goes on bit for bit, and on other numbers of processes within rounding; no image is lost or repeated."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_jobs import (
+    distance,
+    images_taken,
+    losses,
+    no_image_is_skipped_or_repeated,
+    plan,
+    rows,
+    tensors,
+    train,
+)
+
+TEN = ["--max-iterations", "10", "--checkpoint-interval", "5"]
+UNMEASURED = {"images_per_second": "", "data_wait_percent": ""}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "launcher", "words"),
+    [
+        pytest.param(1, "mpirun", [], id="1"),
+        pytest.param(2, "mpirun", ["--model-ema"], id="2"),
+        pytest.param(2, "gloo", [], id="2-gloo"),
+        pytest.param(2, "mpirun", ["--framework", "keras"], id="2-keras"),
+        pytest.param(3, "mpirun", ["--deterministic"], id="3-deterministic"),
+        pytest.param(3, "mpirun", ["--deterministic", "--framework", "keras"], id="3-deterministic-keras"),
+    ],
+)
+def test_12_ten_iterations_are_five_a_kill_and_five(
+    few_digits: Path, tmp_path: Path, ranks: int, launcher: str, words: list[str]
+) -> None:
+    whole, out, lives = tmp_path / "whole", tmp_path / "run", [tmp_path / "life-0", tmp_path / "life-1"]
+    done = train(ranks, few_digits, whole, *TEN, *words, launcher=launcher)
+    assert done.returncode == 0, done.stdout + done.stderr
+    hooks = plan(signals=[[ranks - 1, "computing", 7, "SIGKILL"]], images=lives[0])
+    done = train(ranks, few_digits, out, *TEN, *words, hooks=hooks, launcher=launcher)
+    assert done.returncode == (128 + signal.SIGKILL if launcher == "mpirun" else 1), done.stdout + done.stderr
+    done = train(ranks, few_digits, out, *TEN, *words, hooks=plan(images=lives[1]), launcher=launcher)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "going on at iteration 5" in done.stdout
+    for part in ("model", "momentum", *(["model_ema"] if "--model-ema" in words else [])):
+        for name, tensor in tensors(whole, part).items():
+            np.testing.assert_array_equal(tensors(out, part)[name], tensor, err_msg=f"{part} {name}")
+    assert (out / "iterations.csv").read_bytes() == (whole / "iterations.csv").read_bytes()
+    tables = [[{**row, **UNMEASURED} for row in rows(run, "metrics.csv")] for run in (out, whole)]
+    assert tables[0] == tables[1]
+    taken = images_taken(*lives)
+    assert len(taken) == 10
+    no_image_is_skipped_or_repeated(taken, images=92, minibatch=24)
+
+
+def test_13_on_four_then_two_then_three_processes(few_digits: Path, tmp_path: Path) -> None:
+    whole, out, lives = tmp_path / "whole", tmp_path / "run", [tmp_path / f"life-{life}" for life in range(3)]
+    words = ["--dtype", "float64"]
+    assert train(2, few_digits, whole, *words).returncode == 0
+    for ranks, at, life in ((4, 2, lives[0]), (2, 5, lives[1]), (3, None, lives[2])):
+        signals = [] if at is None else [[1, "reading", at, "SIGTERM"]]
+        done = train(ranks, few_digits, out, *words, hooks=plan(signals=signals, images=life))
+        assert done.returncode == (0 if at is None else 128 + signal.SIGTERM), done.stdout + done.stderr
+    np.testing.assert_allclose(losses(out), losses(whole), rtol=1e-9)
+    for part in ("model", "momentum"):
+        assert distance(tensors(out, part), tensors(whole, part)) <= (1e-9 if part == "model" else 1e-8)
+    taken = images_taken(*lives)
+    assert len(taken) == 12
+    no_image_is_skipped_or_repeated(taken, images=92, minibatch=24)
