@@ -142,7 +142,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) is float or (type(value) is int and abs(value) < _MAX_ITERATION)
+    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < _MAX_ITERATION)
 
 
 def _are_digests(value: object) -> bool:
@@ -185,7 +185,7 @@ _OPTIONAL_RULES: dict[str, Callable[[Any], bool]] = {
     "nonfinite": lambda value: isinstance(value, list) and all(map(_is_count, value)),
     "validation_due": lambda value: isinstance(value, bool),
     "framework": lambda value: value in ("torch", "keras"),
-    "val_error": lambda value: value is None or (_is_number(value) and math.isfinite(value)),
+    "val_error": lambda value: value is None or _is_number(value),
 }
 
 

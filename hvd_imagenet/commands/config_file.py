@@ -11,6 +11,7 @@ import yaml
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.run_config import RunConfig
 
+_LARGEST = 10**18  # beyond any option; Python refuses to write integers of thousands of digits
 # A run's config.yaml holds these too; a command that has no use for them passes over them.
 _OF_TRAIN = frozenset(field.name for field in dataclasses.fields(RunConfig))
 
@@ -28,12 +29,20 @@ class ConfigFile(argparse.Action):
         """Reads the file as if its options stood in front of all others."""
         path = Path(str(values))
         try:
-            given, unknown = parser.parse_known_args(words_of(path))
-            unknown = [word for word in unknown if _field_name(word) not in _OF_TRAIN]
+            words = words_of(path)
+            # Whole names alone: argparse would take --epoch for --epochs, and --help would end the program.
+            names = {option for each in parser._actions for option in each.option_strings} - {"--help"}
+            unknown = [
+                word
+                for word in words
+                if word.startswith("--") and word.split("=")[0] not in names and _field_name(word) not in _OF_TRAIN
+            ]
             if unknown:
                 parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            given, _ = parser.parse_known_args(words)
         except UserError as error:
-            raise UserError(str(error) if str(error).startswith("-c ") else f"-c {path}: {error}") from error
+            line = " ".join(str(error).split())
+            raise UserError(line if line.startswith("-c ") else f"-c {path}: {line}") from error
         for name, value in vars(given).items():
             if getattr(namespace, name, None) is None:
                 setattr(namespace, name, value)
@@ -61,9 +70,9 @@ def words_of(path: Path) -> list[str]:
     """
     try:
         options = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: of a date, or of UTF-8
         raise UserError(f"-c {path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(options, dict) or any(isinstance(value, dict) for value in options.values()):
+    if not isinstance(options, dict) or not all(isinstance(n, str) and _is_plain(v) for n, v in options.items()):
         raise UserError(f"-c {path}: must hold lines such as `minibatch: 8192`, without nesting")
     if any("config".startswith(str(name)) for name in options):
         raise UserError(f"-c {path}: must not name another file of options (config)")
@@ -79,6 +88,23 @@ def words_of(path: Path) -> list[str]:
         else:
             words.append(f"{option}={value}")
     return words
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a list of numbers or no collection; text of collections may be exponentially longer than a file."""
+    if isinstance(value, list):
+        return all(isinstance(each, str | int | float) and _is_number(each) for each in value)
+    if isinstance(value, str):
+        return "\0" not in value
+    return value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _LARGEST)
+
+
+def _is_number(value: str | float) -> bool:
+    try:
+        float(value)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def _field_name(word: str) -> str:
