@@ -8,6 +8,9 @@ from hvd_imagenet.launcher.environment import TERMINAL_VARIABLE
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
 
+# A daemon that is cut off from mpirun, or mpirun from it, notices within 25 s; by default that takes eight minutes.
+_KEEPALIVE = {"oob_tcp_keepalive_time": 10, "oob_tcp_keepalive_intvl": 5, "oob_tcp_keepalive_probes": 3}
+
 # Horovod's background thread looks for work once a cycle. At its default of 1 ms it takes a core that computes
 # away for long enough to cost a CPU run a third of its speed; a GPU's processes have cores to spare.
 CPU_CYCLE_TIME_MS = 20
@@ -165,8 +168,11 @@ def mpirun_command(
 
 def _hosts(places: Sequence[Place], interface: str | None, major: int) -> list[str]:
     """The options that name the hosts and the network between them."""
-    words = ["-H", ",".join(f"{place.host}:{place.processes}" for place in places)] if places else []
+    runtime = "--prtemca" if major == 5 else "--mca"
+    words = []
+    if places:
+        words += ["-H", ",".join(f"{place.host}:{place.processes}" for place in places)]
+        words += [word for name, value in _KEEPALIVE.items() for word in (runtime, name, str(value))]
     if interface:
-        runtime = "--prtemca" if major == 5 else "--mca"
         words += ["--mca", "btl_tcp_if_include", interface, runtime, "oob_tcp_if_include", interface]
     return words

@@ -1,17 +1,21 @@
 """Runs a launcher: passes signals on, keeps the exit code, leaves out the notice that repeats what a rank has said."""
 
+import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
 from hvd_imagenet.launcher.notices import split_notice
 
 _PR_SET_PDEATHSIG = 1
+_LAST_WORDS_S = 1.0
 _FORWARDED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 # With these a batch system asks for the end, and gives time for a checkpoint.
 _POLITE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -82,6 +86,8 @@ def run_job(command: Sequence[str], environment: Mapping[str, str], watcher: Wat
     try:
         _show_errors(child)
         code = child.wait()
+        if code != 0:
+            _end_session(child.pid)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -93,12 +99,29 @@ def run_job(command: Sequence[str], environment: Mapping[str, str], watcher: Wat
 def _show_errors(child: "subprocess.Popen[bytes]") -> None:
     """Copies the job's standard error to ours as it comes, without the notice."""
     assert child.stderr is not None
-    waiting = b""
-    # A read from the descriptor returns what is there: a progress bar's line need not end to be seen.
-    while chunk := os.read(child.stderr.fileno(), 65536):
-        shown, waiting = split_notice(waiting + chunk)
-        _write(shown)
+    errors, ended = child.stderr.fileno(), os.pidfd_open(child.pid)
+    waiting, pause_s = b"", None
+    try:
+        while ready := select.select([errors] if pause_s is not None else [errors, ended], [], [], pause_s)[0]:
+            if ended in ready:
+                pause_s = _LAST_WORDS_S  # what it has left behind may hold its standard error for ever
+            # A read from the descriptor returns what is there: a progress bar's line need not end to be seen.
+            elif chunk := os.read(errors, 65536):
+                shown, waiting = split_notice(waiting + chunk)
+                _write(shown)
+            else:
+                break
+    finally:
+        os.close(ended)
     _write(waiting)
+
+
+def _end_session(leader: int) -> None:
+    """Ends what a failed launcher has left of its session: an ssh to a host that is gone, for example."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError):
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == leader:
+                os.kill(int(stat.parent.name), signal.SIGKILL)
 
 
 def _write(text: bytes) -> None:

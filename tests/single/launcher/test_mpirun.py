@@ -51,7 +51,8 @@ GOLDEN = {
             "interface": "eth1",
             "forwarded": ["HOME", "HVD_IMAGENET_JOB"],
         },
-        "mpirun -np 7 -H node1:4,node2:3 --mca btl_tcp_if_include eth1 --prtemca oob_tcp_if_include eth1 "
+        "mpirun -np 7 -H node1:4,node2:3 --prtemca oob_tcp_keepalive_time 10 --prtemca oob_tcp_keepalive_intvl 5 "
+        "--prtemca oob_tcp_keepalive_probes 3 --mca btl_tcp_if_include eth1 --prtemca oob_tcp_if_include eth1 "
         "--map-by slot:PE=16 --bind-to core --mca mpi_yield_when_idle 1 --stdin none "
         "-x OMP_NUM_THREADS=16 -x TF_NUM_INTRAOP_THREADS=16 -x HOROVOD_GLOO_IFACE=eth1 -x NCCL_SOCKET_IFNAME=eth1 "
         "-x HOME -x HVD_IMAGENET_JOB",
