@@ -30,7 +30,9 @@ optimizer.step()
 """
 
 
-@pytest.mark.parametrize(("what", "said"), [("shape", "shape"), ("dtype", "data type")])
+@pytest.mark.parametrize(
+    ("what", "said"), [("shape", "shape"), pytest.param("dtype", "data type", marks=pytest.mark.long)]
+)
 def test_07_mismatch_of_shape_or_dtype(tmp_path: Path, what: str, said: str) -> None:
     loop, started_s = tmp_path / "loop.py", time.monotonic()
     loop.write_text(LOOP)
@@ -46,7 +48,11 @@ def test_07_mismatch_of_shape_or_dtype(tmp_path: Path, what: str, said: str) -> 
     ("words", "said"),
     [
         (["--seed", "8", "--label-smoothing", "0.1"], "than rank 0: label_smoothing 0.1, not 0.0; seed 8, not 7; give"),
-        (["--checkpoint-interval", "3"], "than rank 0: checkpoint_interval 3, not None; give"),
+        pytest.param(
+            ["--checkpoint-interval", "3"],
+            "than rank 0: checkpoint_interval 3, not None; give",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_08_other_options(few_digits: Path, tmp_path: Path, words: list[str], said: str) -> None:
@@ -55,7 +61,7 @@ def test_08_other_options(few_digits: Path, tmp_path: Path, words: list[str], sa
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("other", ["class", "image"])
+@pytest.mark.parametrize("other", ["class", pytest.param("image", marks=pytest.mark.long)])
 def test_08_other_data(few_digits: Path, tmp_path: Path, other: str) -> None:
     data = Path(shutil.copytree(few_digits, tmp_path / "data"))
     first = min((data / "train").iterdir())

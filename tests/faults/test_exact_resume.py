@@ -23,12 +23,14 @@ UNMEASURED = {"images_per_second": "", "data_wait_percent": ""}
 @pytest.mark.parametrize(
     ("ranks", "launcher", "words"),
     [
-        pytest.param(1, "mpirun", [], id="1"),
+        pytest.param(1, "mpirun", [], id="1", marks=pytest.mark.long),
         pytest.param(2, "mpirun", ["--model-ema"], id="2"),
-        pytest.param(2, "gloo", [], id="2-gloo"),
-        pytest.param(2, "mpirun", ["--framework", "keras"], id="2-keras"),
-        pytest.param(3, "mpirun", ["--deterministic"], id="3-deterministic"),
-        pytest.param(3, "mpirun", ["--deterministic", "--framework", "keras"], id="3-deterministic-keras"),
+        pytest.param(2, "gloo", [], id="2-gloo", marks=pytest.mark.long),
+        pytest.param(2, "mpirun", ["--framework", "keras"], id="2-keras", marks=pytest.mark.long),
+        pytest.param(3, "mpirun", ["--deterministic"], id="3-deterministic", marks=pytest.mark.long),
+        pytest.param(
+            3, "mpirun", ["--deterministic", "--framework", "keras"], id="3-deterministic-keras", marks=pytest.mark.long
+        ),
     ],
 )
 def test_12_ten_iterations_are_five_a_kill_and_five(
@@ -54,6 +56,7 @@ def test_12_ten_iterations_are_five_a_kill_and_five(
     no_image_is_skipped_or_repeated(taken, images=92, minibatch=24)
 
 
+@pytest.mark.long
 def test_13_on_four_then_two_then_three_processes(few_digits: Path, tmp_path: Path) -> None:
     whole, out, lives = tmp_path / "whole", tmp_path / "run", [tmp_path / f"life-{life}" for life in range(3)]
     words = ["--dtype", "float64"]

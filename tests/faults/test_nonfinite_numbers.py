@@ -39,8 +39,8 @@ def nothing_of_it_is_written(out: Path, iteration: int, saved: int) -> None:
     ("rank", "what", "factor", "words"),
     [
         pytest.param(2, "loss", "nan", [], id="nan-on-rank-2"),
-        pytest.param(1, "gradient", "inf", [], id="infinite-gradient"),
-        pytest.param(2, "loss", "nan", KERAS, id="keras"),
+        pytest.param(1, "gradient", "inf", [], id="infinite-gradient", marks=pytest.mark.long),
+        pytest.param(2, "loss", "nan", KERAS, id="keras", marks=pytest.mark.long),
     ],
 )
 def test_18_one_rank_stops_all(
@@ -55,6 +55,7 @@ def test_18_one_rank_stops_all(
     nothing_of_it_is_written(out, iteration=5, saved=4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [[], KERAS], ids=["torch", "keras"])
 def test_18_skipped_alike_on_any_number_of_ranks(few_digits: Path, tmp_path: Path, words: list[str]) -> None:
     words = [*words, "--dtype", "float64", "--skip-nonfinite", "2", "--max-iterations", "8", "--model-ema"]
@@ -75,6 +76,7 @@ def test_18_skipped_alike_on_any_number_of_ranks(few_digits: Path, tmp_path: Pat
             np.testing.assert_allclose(tensors(on_three, part)[name], tensor, rtol=1e-7, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.long
 def test_18_one_more_than_allowed(few_digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     hooks = plan(poison=[[1, t, "loss", "nan"] for t in (1, 2)])
@@ -84,12 +86,14 @@ def test_18_one_more_than_allowed(few_digits: Path, tmp_path: Path) -> None:
     assert len(losses(out)) == 2
 
 
+@pytest.mark.long
 def test_18_a_gradient_too_large_for_the_wire(few_digits: Path, tmp_path: Path) -> None:
     hooks = plan(poison=[[1, 2, "gradient", 1e9]])
     done = train(2, few_digits, tmp_path / "run", "--compression", "fp16", hooks=hooks)
     is_one_error(done, "iteration 2: the sum of the gradients is no finite number, though each process's own is; with")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [[], KERAS], ids=["torch", "keras"])
 def test_18_weights_that_are_no_numbers_are_never_written(few_digits: Path, tmp_path: Path, words: list[str]) -> None:
     """The gradient is finite, but the step is too long for float32; a checkpoint is due right after it."""

@@ -69,8 +69,8 @@ def is_preempted(done: Any, name: str, out: Path, after: int) -> None:
 @pytest.mark.parametrize(
     ("rank", "action", "iteration", "name", "after"),
     [
-        pytest.param(0, "starting", None, "SIGTERM", 0, id="startup"),
-        pytest.param(1, "reading", 1, "SIGUSR1", 2, id="warmup"),
+        pytest.param(0, "starting", None, "SIGTERM", 0, id="startup", marks=pytest.mark.long),
+        pytest.param(1, "reading", 1, "SIGUSR1", 2, id="warmup", marks=pytest.mark.long),
         pytest.param(1, "computing", 5, "SIGTERM", 6, id="training"),
         pytest.param(1, "validating", 3, "SIGTERM", 4, id="validation"),
     ],
@@ -84,6 +84,7 @@ def test_09_a_signal(
     goes_on_as_if_undisturbed(few_digits, out, undisturbed, life)
 
 
+@pytest.mark.long
 def test_09_a_signal_during_the_last_validation(few_digits: Path, tmp_path: Path) -> None:
     out, words = tmp_path / "run", ["--max-iterations", "3"]
     done = train(2, few_digits, out, *words, hooks=plan(signals=[[0, "validating", 2, "SIGTERM"]]))
@@ -96,6 +97,7 @@ def test_09_a_signal_during_the_last_validation(few_digits: Path, tmp_path: Path
     assert "is finished" in train(2, few_digits, out, *words).stdout
 
 
+@pytest.mark.long
 def test_09_a_signal_over_gloo(few_digits: Path, tmp_path: Path) -> None:
     whole, out, life = tmp_path / "whole", tmp_path / "run", tmp_path / "first-life"
     assert train(2, few_digits, whole, launcher="gloo").returncode == 0
@@ -109,6 +111,7 @@ def test_09_a_signal_over_gloo(few_digits: Path, tmp_path: Path) -> None:
     goes_on_as_if_undisturbed(few_digits, out, whole, life, launcher="gloo")
 
 
+@pytest.mark.long
 def test_09_a_signal_in_keras(few_digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     for action, iteration, after in (("computing", 2, 3), ("validating", 3, 4)):
@@ -120,6 +123,7 @@ def test_09_a_signal_in_keras(few_digits: Path, tmp_path: Path) -> None:
     assert len(losses(out)) == 8
 
 
+@pytest.mark.long
 def test_09_two_signals_and_more(few_digits: Path, tmp_path: Path) -> None:
     ones = [("reading", "SIGUSR1"), ("computing", "SIGTERM"), ("reducing", "SIGTERM"), ("saving", "SIGUSR1")]
     signals = [[rank, action, 5, name] for rank in (0, 1) for action, name in ones]
@@ -130,6 +134,7 @@ def test_09_two_signals_and_more(few_digits: Path, tmp_path: Path) -> None:
     assert newest(out) == 6
 
 
+@pytest.mark.long
 def test_10_sigusr1_then_sigkill_after_the_grace_time(few_digits: Path, undisturbed: Path, tmp_path: Path) -> None:
     """The whole job is killed while it still leaves; what it saved after the warning is what it goes on from."""
     out, lives = tmp_path / "run", [tmp_path / "life-0", tmp_path / "life-1"]
@@ -143,7 +148,9 @@ def test_10_sigusr1_then_sigkill_after_the_grace_time(few_digits: Path, undistur
     goes_on_as_if_undisturbed(few_digits, out, undisturbed, *lives)
 
 
-@pytest.mark.parametrize(("name", "requeued"), [("SIGUSR1", True), ("SIGTERM", False)])
+@pytest.mark.parametrize(
+    ("name", "requeued"), [("SIGUSR1", True), pytest.param("SIGTERM", False, marks=pytest.mark.long)]
+)
 def test_11_requeue(few_digits: Path, tmp_path: Path, name: str, requeued: bool) -> None:
     scontrol, calls, out = tmp_path / "bin" / "scontrol", tmp_path / "calls", tmp_path / "run"
     scontrol.parent.mkdir()

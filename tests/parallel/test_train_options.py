@@ -88,6 +88,7 @@ def test_the_files_of_a_run(runs: Path, few_digits: Path) -> None:
         "framework": "torch",
         "resumed_from_iteration": 0,
         "bad_images": 0,
+        "nonfinite_skipped": 0,
     }
     # Top-1 errors are whole numbers of 23 images; of four classes, five are always right.
     np.testing.assert_allclose(np.array(errors) * 23 / 100 % 1 % 0.999, 0, atol=2e-3)
