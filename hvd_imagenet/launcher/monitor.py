@@ -20,7 +20,7 @@ from hvd_imagenet.launcher.environment import MONITOR_VARIABLE, SECRET_VARIABLE
 from hvd_imagenet.launcher.guard_connection import GuardConnection
 from hvd_imagenet.launcher.guard_link import END
 from hvd_imagenet.launcher.messages import Forged
-from hvd_imagenet.launcher.stalls import Pace, RankState, slow, stall
+from hvd_imagenet.launcher.stalls import Pace, RankState, death, slow, stall
 
 STALLED = 124
 """Exit code of a job that stood still, as of timeout(1)."""
@@ -76,8 +76,7 @@ class Monitor:
         self.failure: Failure | None = None
         self.ending = False
         """Whether the job is being ended on purpose: what its ranks do from then on is no failure."""
-        self.asked_to_end = False
-        """Whether the ranks were asked to end by themselves."""
+        self._asked: int | None = None
         self._guards: dict[int, GuardConnection] = {}
         self._states: dict[int, RankState] = {}
         self._pace = Pace()
@@ -91,14 +90,14 @@ class Monitor:
         self._thread = threading.Thread(target=self._serve, name="hvd_imagenet-monitor", daemon=True)
 
     def __enter__(self) -> "Monitor":
-        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._command(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._command(None)
+            self._thread.join()
         for guard in self._guards.values():
             guard.socket.close()
         for end in (self._listener, self._wake, self._waker):
@@ -110,8 +109,9 @@ class Monitor:
         self._waker.send(b"x")
 
     def watch_launcher(self, launcher: "subprocess.Popen[bytes]") -> None:
-        """Names the process to end where it does not end by itself after its ranks have been ended."""
+        """Begins to watch; this process is ended too where it does not end by itself after its ranks."""
         self._launcher = launcher
+        self._thread.start()  # only now: a process that has threads should not be forked
 
     def signal_ranks(self, number: int) -> bool:
         """Sends a signal to every rank; may be called in a signal handler.
@@ -124,9 +124,14 @@ class Monitor:
         """
         if not self._states or self.ending or self.failure is not None:
             return False
-        self.asked_to_end = True
+        self._asked = number
         self._command(number)
         return True
+
+    @property
+    def asked_to_end(self) -> bool:
+        """Whether the ranks were asked to end by themselves."""
+        return self._asked is not None
 
     def end(self) -> None:
         """Ends the ranks on purpose; may be called in a signal handler."""
@@ -175,6 +180,7 @@ class Monitor:
         try:
             connection, _ = self._listener.accept()
         except OSError:
+            time.sleep(_TICK_S)  # too many open files, perhaps; those of strangers are closed soon
             return
         self._guards[connection.fileno()] = GuardConnection(connection, self._secret, time.monotonic())
         self._selector.register(connection, selectors.EVENT_READ)
@@ -206,8 +212,8 @@ class Monitor:
         """Takes a report; returns whether it is the last one."""
         if guard.state is None:
             guard.state = self._states[message["rank"]] = RankState(message["rank"], message["host"])
-            if self.failure is not None or self.ending:
-                guard.send(command=END)
+            if self.failure is not None or self.ending or self._asked is not None:
+                guard.send(command=self._asked if self.failure is None and not self.ending else END)
         state = guard.state
         state.stopped_s, state.age_s = message["stopped_s"], message["age_s"]
         state.iteration, state.action = message["iteration"], message["action"]
@@ -215,7 +221,7 @@ class Monitor:
             return False
         state.ended = int(message["ended"])
         if state.ended and not (message["by_signal"] and message["told"]):
-            self._fail(state.ended, _death(state) if message["by_signal"] else None)
+            self._fail(state.ended, death(state) if message["by_signal"] else None)
         # The launcher would end the others as soon as the guard of the first one that leaves has ended.
         return state.ended != PREEMPTED or bool(message["by_signal"]) or self.ending
 
@@ -287,12 +293,3 @@ class Monitor:
             f"warning: {slowest.name} {how} for {slowest.still_s:.0f} s, and the others wait for it; "
             f"an iteration takes {usual_s:.2g} s otherwise"
         )
-
-
-def _death(state: RankState) -> str:
-    """The line about a rank that a signal has ended."""
-    assert state.ended is not None
-    number = state.ended - 128
-    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-    advice = "; out of memory, perhaps" if number == signal.SIGKILL else ""
-    return f"{state.name} was ended by {name} ({state.doing}){advice}"

@@ -1,5 +1,6 @@
-"""Who holds up a job, judged from what the guards of its ranks report: pure functions."""
+"""Who holds up or ends a job, judged from what the guards of its ranks report: pure functions."""
 
+import signal
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -188,3 +189,23 @@ class Pace:
         if self._begin is None or self._last[0] < self._begin[0] + self._NEEDED:
             return None
         return (self._last[1] - self._begin[1]) / (self._last[0] - self._begin[0])
+
+
+def death(state: RankState) -> str:
+    """The line about a rank that a signal has ended.
+
+    Args:
+        state: with the exit code 128 + the signal.
+
+    Returns:
+        Who, by what, and while doing what.
+
+    Example:
+        >>> death(RankState(1, "vm", iteration=7, action="computing", ended=139))
+        'rank 1 on vm was ended by SIGSEGV (computing, iteration 7)'
+    """
+    assert state.ended is not None
+    number = state.ended - 128
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    advice = "; out of memory, perhaps" if number == signal.SIGKILL else ""
+    return f"{state.name} was ended by {name} ({state.doing}){advice}"

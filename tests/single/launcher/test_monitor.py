@@ -1,0 +1,151 @@
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hvd_imagenet.launcher.environment import MONITOR_VARIABLE, SECRET_VARIABLE
+from hvd_imagenet.launcher.guard_link import END
+from hvd_imagenet.launcher.messages import Channel
+from hvd_imagenet.launcher.monitor import Failure, Monitor
+
+TIMEOUT_S = 20
+RUNS: dict[str, Any] = {"stopped_s": 0.0, "age_s": 0.1, "iteration": 7, "action": "computing"}
+
+
+class Client:
+    """A guard, or who claims to be one."""
+
+    def __init__(self, monitor: Monitor, rank: int, secret: str | None = None) -> None:
+        host, _, port = monitor.environment[MONITOR_VARIABLE].rpartition(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
+        self.channel = Channel(bytes.fromhex(secret or monitor.environment[SECRET_VARIABLE]), "guard")
+        self.rank = rank
+        self.socket.sendall(self.channel.greeting)
+        while not self.channel.ready:
+            self.channel.receive(self.socket.recv(4096))
+
+    def report(self, **message: Any) -> None:
+        self.socket.sendall(self.channel.send(rank=self.rank, host="vm", **{**RUNS, **message}))
+
+    def hear(self) -> list[Any]:
+        """The commands of the next lines; "closed" when the monitor has closed the connection."""
+        while True:
+            data = self.socket.recv(4096)
+            found = [message["command"] for message in self.channel.receive(data) if "command" in message]
+            if found or not data:
+                return found or ["closed"]
+
+
+def ask_to_end(monitor: Monitor, number: int) -> None:
+    """Sends a signal to the ranks as soon as the monitor has heard of one."""
+    give_up_at_s = time.monotonic() + TIMEOUT_S
+    while not monitor.signal_ranks(number):
+        assert time.monotonic() < give_up_at_s
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def monitor(said: list[str]) -> Iterator[Monitor]:
+    with subprocess.Popen(["sleep", "60"]) as launcher:
+        with Monitor("127.0.0.1", stall_timeout_s=30, say=said.append) as watching:
+            watching.watch_launcher(launcher)
+            yield watching
+        launcher.kill()
+
+
+def test_the_first_failure_is_the_cause_and_ends_the_others(monitor: Monitor, said: list[str]) -> None:
+    first, second = Client(monitor, 0), Client(monitor, 1)
+    second.report()
+    first.report(ended=7, by_signal=False, told=False)
+    assert first.hear() == ["closed"]
+    assert second.hear() == [END]
+    second.report(ended=137, by_signal=True, told=True)
+    assert second.hear() == ["closed"]
+    assert monitor.failure == Failure(7, None)
+    assert said == []
+
+
+def test_a_signal_is_told(monitor: Monitor, said: list[str]) -> None:
+    client = Client(monitor, 3)
+    client.report(ended=137, by_signal=True, told=False)
+    assert client.hear() == ["closed"]
+    assert monitor.failure is not None
+    assert monitor.failure.code == 137
+    assert said == ["launch: rank 3 on vm was ended by SIGKILL (computing, iteration 7); out of memory, perhaps"]
+
+
+def test_a_guard_that_is_gone_is_a_lost_rank(monitor: Monitor, said: list[str]) -> None:
+    first, second = Client(monitor, 0), Client(monitor, 1)
+    first.report()
+    second.report()
+    first.socket.close()
+    assert second.hear() == [END]
+    assert monitor.failure == Failure(1, "rank 0 on vm is lost: its guard is gone (computing, iteration 7)")
+    assert said == ["launch: rank 0 on vm is lost: its guard is gone (computing, iteration 7)"]
+
+
+def test_a_stall_ends_all_and_names_the_culprit(monitor: Monitor, said: list[str]) -> None:
+    first, second = Client(monitor, 0), Client(monitor, 1)
+    first.report(action="reducing gradients", age_s=29.0)
+    second.report(age_s=31.0)
+    assert first.hear() == second.hear() == [END]
+    assert monitor.failure is not None
+    assert monitor.failure.code == 124
+    assert said[0].startswith(
+        "launch: stalled: rank 1 on vm has been computing, iteration 7, for 31 s; the others wait"
+    )
+
+
+def test_ranks_that_are_preempted_are_let_go_together(monitor: Monitor) -> None:
+    first, second = Client(monitor, 0), Client(monitor, 1)
+    first.report()
+    ask_to_end(monitor, 15)
+    second.report()
+    assert first.hear() == second.hear() == [15]
+    first.report(ended=143, by_signal=False, told=True)
+    first.socket.settimeout(1.5)
+    with pytest.raises(TimeoutError):
+        first.hear()
+    second.report(ended=143, by_signal=False, told=True)
+    assert second.hear() == first.hear() == ["closed"]
+    assert monitor.failure == Failure(143, None)
+    assert monitor.asked_to_end
+
+
+def test_after_the_end_was_ordered_nothing_is_a_failure(monitor: Monitor, said: list[str]) -> None:
+    client = Client(monitor, 0)
+    client.report()
+    ask_to_end(monitor, 10)
+    assert client.hear() == [10]
+    monitor.end()
+    assert client.hear() == [END]
+    client.socket.close()
+    late = Client(monitor, 1)
+    late.report()
+    assert late.hear() == [END]
+    assert (monitor.failure, said) == (None, [])
+    assert not monitor.signal_ranks(15)
+
+
+def test_strangers_are_shown_the_door_and_the_job_goes_on(monitor: Monitor, said: list[str]) -> None:
+    guard = Client(monitor, 0)
+    guard.report()
+    stranger = Client(monitor, 1, secret="00" * 32)
+    stranger.report(ended=1, by_signal=False, told=False)
+    assert stranger.hear() == ["closed"]
+    host, _, port = monitor.environment[MONITOR_VARIABLE].rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=TIMEOUT_S) as visitor:
+        visitor.sendall(b"PUT /x HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc")
+        while visitor.recv(4096):
+            pass
+    guard.report(ended=0, by_signal=False, told=False)
+    assert guard.hear() == ["closed"]
+    assert (monitor.failure, said) == (None, [])
