@@ -1,0 +1,49 @@
+from typing import Any
+
+import pytest
+
+from hvd_imagenet.launcher.horovodrun import horovodrun_command
+from hvd_imagenet.launcher.hosts import Place
+from hvd_imagenet.launcher.machine import Machine
+
+CPU = Machine(cores=2, gpus=0, whole=True)
+SERVER = Machine(cores=64, gpus=8, whole=True)
+TRAIN = ["python", "-m", "hvd_imagenet", "train", "--out", "a b"]
+
+# What is asked for → the list that must come out, word for word.
+GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
+    "this machine": (
+        {"processes": 2, "machine": CPU, "terminal": True},
+        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 HOROVOD_GLOO_TIMEOUT_SECONDS=600 "
+        "HVD_IMAGENET_TERMINAL=1 horovodrun --gloo --disable-cache -np 2",
+    ),
+    "two hosts, the second with one process fewer": (
+        {
+            "processes": 7,
+            "machine": SERVER,
+            "places": [Place("node1", 4), Place("node2", 3)],
+            "interface": "eth1",
+        },
+        "env OMP_NUM_THREADS=16 TF_NUM_INTRAOP_THREADS=16 HOROVOD_GLOO_TIMEOUT_SECONDS=600 "
+        "horovodrun --gloo --disable-cache -np 7 -H node1:4,node2:3 --network-interface eth1",
+    ),
+    "the user's own settings stay, and no value of theirs is written out": (
+        {
+            "processes": 1,
+            "machine": SERVER,
+            "environment": {
+                "OMP_NUM_THREADS": "7",
+                "TF_NUM_INTRAOP_THREADS": "7",
+                "HOROVOD_GLOO_TIMEOUT_SECONDS": "30",
+                "WANDB_API_KEY": "hunter2",
+            },
+        },
+        "env horovodrun --gloo --disable-cache -np 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), GOLDEN.values(), ids=GOLDEN.keys())
+def test_command(given: dict[str, Any], expected: str) -> None:
+    defaults: dict[str, Any] = {"environment": {}, "terminal": False}
+    assert horovodrun_command("horovodrun", command=TRAIN, **(defaults | given)) == expected.split() + TRAIN
