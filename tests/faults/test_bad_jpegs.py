@@ -23,7 +23,7 @@ def damaged(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long
 @pytest.mark.parametrize("framework", ["torch", "keras"])
 def test_19_bad_jpegs(damaged: Path, tmp_path: Path, framework: str) -> None:
-    words = ["--framework", framework, "--dtype", "float64", "--max-iterations", "8"]
+    words = ["--framework", framework, "--dtype", "float64", "--max-iterations", "8", "--per-worker", "4"]
     stopped = train(2, damaged, tmp_path / "stopped", *words)
     is_one_error(stopped, "cannot be read as an image", "replace the file or remove it")
     runs = {ranks: tmp_path / f"on-{ranks}" for ranks in (1, 3)}
