@@ -54,7 +54,8 @@ def weights_of(content: bytes) -> dict[str, np.ndarray]:
     """
     arrays = arrays_of(content)
     for name, array in arrays.items():
-        if str(array.dtype) not in _FLOATING and not (str(array.dtype) == "int64" and array.ndim == 0):
+        counter = str(array.dtype) == "int64" and array.size == 1  # some writers make a vector of a scalar
+        if str(array.dtype) not in _FLOATING and not counter:
             raise ValueError(f"array {name[:60]!r} is {array.dtype}, which weights are not ({' or '.join(_FLOATING)})")
     return arrays
 

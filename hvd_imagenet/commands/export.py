@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _write(out: Path, arrays: dict[str, np.ndarray]) -> None:
     if out.suffix == ".safetensors":
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, out)
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, out)
         return
     import torch
 
