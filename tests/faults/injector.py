@@ -1,8 +1,8 @@
 """Runs a command of hvd-imagenet with a fault: `python injector.py FAULT@RANK:ITERATION [--fault-log FILE] train …`.
 
 The fault comes when that rank begins to compute that iteration, in the first start of the job only. It hooks the
-heartbeat, so that the product has no switch for faults. With --fault-log every beat of rank 0, and the fault, becomes a line
-of JSON in FILE: time_s (of the epoch), rank, restarts, action, iteration.
+heartbeat, so that the product has no switch for faults. With --fault-log every beat of rank 0, and the fault, becomes a
+line of JSON in FILE: time_s (of the epoch), rank, restarts, action, iteration.
 """
 
 import ctypes
