@@ -46,7 +46,7 @@ def _forward_to(
     asked: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
-        if number in _POLITE_SIGNALS and not asked and watcher is not None and watcher.signal_ranks(signal.SIGTERM):
+        if number in _POLITE_SIGNALS and not asked and watcher is not None and watcher.signal_ranks(number):
             asked.append(number)
             return
         if watcher is not None:

@@ -83,12 +83,13 @@ def test_mistakes(words: list[str], message: str) -> None:
 POLITE = """
 import signal, sys, time
 asked = []
-signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+for number in (signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, frame: asked.append(number))
 print("ready", flush=True)
 while not asked:
     time.sleep(0.05)
 time.sleep(float(sys.argv[1]))
-print("checkpoint", flush=True)
+print("checkpoint after", signal.Signals(asked[0]).name, flush=True)
 sys.exit(143)
 """
 
@@ -105,7 +106,7 @@ def test_a_polite_signal_to_launch_leaves_the_end_to_the_ranks(number: int, poli
         time.sleep(1.5)  # the guards have reported by then
         child.send_signal(number)
         output, _ = child.communicate(timeout=TIMEOUT_S)
-    assert output.count("checkpoint") == (2 if polite else 0)
+    assert output.count(f"checkpoint after {signal.Signals(number).name}\n") == (2 if polite else 0)
     assert child.returncode == (143 if polite else 128 + number)
 
 
