@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     launchers = ("mpirun", "horovodrun")
     add("--launcher", choices=launchers, default="mpirun", help="horovodrun uses Gloo (default: mpirun)")
     add("--stall-timeout", type=float, default=600, metavar="S", help="end a job that stands still so long; 0: never")
+    add(
+        "--start-timeout",
+        type=float,
+        default=600,
+        metavar="S",
+        help="the same before the first iteration, and for hosts",
+    )
     add = parser.add_argument_group("several hosts").add_argument
     add("--hosts", type=Path, metavar="FILE", help="a host a line: node1:8, or node1 for one process per GPU or core")
     add("--discover", metavar="SCRIPT", help="a program that prints such lines; asked before each start")
@@ -38,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-restarts", type=int, default=0, metavar="R", help="start again from the last checkpoint (default: 0)")
     add("--min-np", type=int, metavar="A", help="fewest processes to go on with (default: as many as at first)")
     add("--max-np", type=int, metavar="B", help="most processes")
-    add("--start-timeout", type=float, default=600, metavar="S", help="wait so long for --min-np processes")
     parser.add_argument(
         "program",
         nargs=argparse.REMAINDER,

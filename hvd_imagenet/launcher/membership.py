@@ -46,7 +46,7 @@ class Wanted:
         hosts_file: --hosts; None without.
         discover: --discover; None without.
         interface: --network-interface; None for any.
-        start_timeout_s: --start-timeout, for how long to wait for hosts.
+        start_timeout_s: --start-timeout, for how long to wait for hosts, and for the first iteration.
 
     Raises:
         UserError: the numbers contradict each other, or there are two sources of hosts.

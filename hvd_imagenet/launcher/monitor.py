@@ -29,6 +29,7 @@ PREEMPTED = 143
 LOST = 1
 """Exit code of a job that has lost a rank or a host without a word."""
 
+Say = Callable[[str], None]
 _TICK_S = 0.5
 _PING_INTERVAL_S = 5.0
 _SILENCE_S = 20.0
@@ -56,18 +57,19 @@ class Monitor:
     Args:
         address: to listen on, one of this host.
         stall_timeout_s: for how long a rank may stand still; 0 for ever.
+        start_timeout_s: likewise before the first iteration, where that is longer.
         say: shows a line to the user.
 
     Example:
-        >>> with Monitor("127.0.0.1", stall_timeout_s=600, say=print) as monitor:
+        >>> with Monitor("127.0.0.1", stall_timeout_s=600, start_timeout_s=600, say=print) as monitor:
         ...     sorted(monitor.environment)
         ['HVD_IMAGENET_MONITOR', 'HVD_IMAGENET_SECRET']
     """
 
-    def __init__(self, address: str, stall_timeout_s: float, say: Callable[[str], None]) -> None:
+    def __init__(self, address: str, stall_timeout_s: float, start_timeout_s: float, say: Say) -> None:
         self._secret = os.urandom(32)
         self._local = address.startswith("127.")
-        self._stall_timeout_s, self._say = stall_timeout_s, say
+        self._timeouts_s, self._say = (stall_timeout_s, start_timeout_s), say
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._listener = socket.create_server((address, 0), family=family, backlog=1024)
         self._listener.setblocking(False)
@@ -138,9 +140,15 @@ class Monitor:
         self.ending = True
         self._command(END)
 
-    # --- what the thread does ---
-
     def _serve(self) -> None:
+        try:
+            self._watch()
+        except Exception:
+            assert self._launcher is not None
+            self._launcher.terminate()  # nobody would see it stand still
+            raise
+
+    def _watch(self) -> None:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._wake, selectors.EVENT_READ)
         tick_s = ping_s = time.monotonic()
@@ -271,11 +279,9 @@ class Monitor:
         states = list(self._states.values())
         if self.failure is not None or self.ending or not states:
             return
-        held_up = stall(states, self._stall_timeout_s)
+        held_up = stall(states, *self._timeouts_s)
         if held_up is not None:
-            self._fail(
-                STALLED, f"stalled: {held_up}; the job is ended after --stall-timeout {self._stall_timeout_s:g} s"
-            )
+            self._fail(STALLED, f"stalled: {held_up}; the job is ended after --stall-timeout {self._timeouts_s[0]:g} s")
             return
         self._warn_of_slow(states, now_s)
 

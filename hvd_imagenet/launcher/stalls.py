@@ -57,12 +57,14 @@ class RankState:
         return max(self.stopped_s, self.age_s or 0.0)
 
 
-def stall(states: Sequence[RankState], timeout_s: float) -> str | None:
+def stall(states: Sequence[RankState], timeout_s: float, start_timeout_s: float = 0) -> str | None:
     """Says who holds up a job that stands still.
 
     Args:
         states: of all ranks.
         timeout_s: for how long a rank may stand still; 0 for ever.
+        start_timeout_s: the same for a job in which a rank has not begun its first iteration, where that is longer:
+            importing a framework and listing images have no heartbeats. It does not excuse a stopped rank.
 
     Returns:
         A sentence, or None as long as the job moves.
@@ -74,7 +76,10 @@ def stall(states: Sequence[RankState], timeout_s: float) -> str | None:
         'rank 1 on vm has been computing, iteration 7, for 12 s; the others wait (reducing gradients, iteration 7)'
     """
     running = [state for state in states if state.ended is None]
-    if not timeout_s or not any(state.still_s >= timeout_s for state in running):
+    starting = any(state.age_s is not None and state.iteration is None for state in running)
+    patience_s = max(timeout_s, start_timeout_s) if starting else timeout_s
+    still = any(state.stopped_s >= timeout_s or (state.age_s or 0) >= patience_s for state in running)
+    if not timeout_s or not still:
         return None
     return _culprits([state for state in running if state.age_s is not None or state.stopped_s], states)
 

@@ -113,7 +113,8 @@ def _size(members: Members) -> str:
 
 def _start(job: Job, members: Members, starts: int, say: Callable[[str], None]) -> _End:
     """Runs the job once, watched."""
-    with Monitor(listening_address(members, job.wanted.interface), job.stall_timeout_s, say) as monitor:
+    address = listening_address(members, job.wanted.interface)
+    with Monitor(address, job.stall_timeout_s, job.wanted.start_timeout_s, say) as monitor:
         own = {**monitor.environment, RESTARTS_VARIABLE: str(starts), signing.VARIABLE: signing.new_secret()}
         command = job.command(members, starts, tuple(own))
         code = run_job(command, {**job.environment, **own}, monitor)

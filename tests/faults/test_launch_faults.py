@@ -9,7 +9,7 @@ from jobs import Job, start
 
 HOST = os.uname().nodename
 ENDS_WITHIN_S = {"raise": 10, "kill": 60}
-STALL_TIMEOUT_S = 20  # importing a framework counts too
+STALL_TIMEOUT_S = 8
 # Beyond --stall-timeout: the reports of a second, and ending the ranks.
 STALL_MARGIN_S = 8
 MPI, GLOO = "mpirun", "horovodrun"
@@ -67,7 +67,7 @@ def test_03_a_stopped_rank(job: Callable[..., Job], launcher: str, rank: int) ->
     done = job(f"stop@{rank}:6", 2, launcher, launch=f"--stall-timeout {STALL_TIMEOUT_S}")
     assert done.code == 124, done.all_output
     assert f"launch: stalled: rank {rank} on {HOST} has been stopped for " in done.errors, done.all_output
-    assert "s (computing, iteration 6); the job is ended after --stall-timeout 20 s" in done.errors
+    assert "s (computing, iteration 6); the job is ended after --stall-timeout 8 s" in done.errors
     assert STALL_TIMEOUT_S < done.fault_to_end_s < STALL_TIMEOUT_S + STALL_MARGIN_S
 
 
@@ -75,7 +75,7 @@ def test_03_a_stopped_rank(job: Callable[..., Job], launcher: str, rank: int) ->
 def test_04_a_held_lock_of_the_interpreter(job: Callable[..., Job], launcher: str) -> None:
     done = job("gil@1:6", 2, launcher, launch=f"--stall-timeout {STALL_TIMEOUT_S}")
     assert done.code == 124, done.all_output
-    sentence = f"launch: stalled: rank 1 on {HOST} has been computing, iteration 6, for 2"
+    sentence = f"launch: stalled: rank 1 on {HOST} has been computing, iteration 6, for "
     assert sentence in done.errors, done.all_output
     assert STALL_TIMEOUT_S < done.fault_to_end_s < STALL_TIMEOUT_S + STALL_MARGIN_S
 

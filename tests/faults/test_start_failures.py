@@ -45,16 +45,22 @@ def with_ssh(folder: Path, answer: str) -> tuple[str, Path]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "part"),
+    ("launcher", "answer", "part"),
     [
-        (REFUSED, "all of the hosts are needed, 1 can be had; node7: ssh is refused; start sshd there"),
-        (UNKNOWN_KEY, "node7: its host key is not known; look at it and accept it: ssh node7 (Host key verification"),
-        pytest.param(SILENT, "node7: no answer after 20 s; is it up, and on this network?", marks=pytest.mark.long),
+        ("mpirun", REFUSED, "all of the hosts are needed, 1 can be had; node7: ssh is refused; start sshd there"),
+        ("horovodrun", REFUSED, "node7: ssh is refused; start sshd there, or name its port in ~/.ssh/config"),
+        (
+            "mpirun",
+            UNKNOWN_KEY,
+            "node7: its host key is not known; look at it and accept it: ssh node7 (Host key verification",
+        ),
+        pytest.param(
+            "mpirun", SILENT, "node7: no answer after 20 s; is it up, and on this network?", marks=pytest.mark.long
+        ),
     ],
-    ids=["refused", "unknown host key", "no answer"],
+    ids=["refused", "refused, horovodrun", "unknown host key", "no answer"],
 )
-@pytest.mark.parametrize("launcher", ["mpirun", "horovodrun"])
-def test_20_a_host_that_cannot_be_reached(tmp_path: Path, answer: str, part: str, launcher: str) -> None:
+def test_20_a_host_that_cannot_be_reached(tmp_path: Path, launcher: str, answer: str, part: str) -> None:
     path, log = with_ssh(tmp_path, answer)
     fails("--hosts", str(tmp_path / "hosts"), "--launcher", launcher, part=part, PATH=path)
     words = log.read_text().splitlines()

@@ -55,7 +55,7 @@ def said() -> list[str]:
 @pytest.fixture
 def monitor(said: list[str]) -> Iterator[Monitor]:
     with subprocess.Popen(["sleep", "60"]) as launcher:
-        with Monitor("127.0.0.1", stall_timeout_s=30, say=said.append) as watching:
+        with Monitor("127.0.0.1", stall_timeout_s=30, start_timeout_s=60, say=said.append) as watching:
             watching.watch_launcher(launcher)
             yield watching
         launcher.kill()

@@ -24,7 +24,13 @@ def test_what_a_failed_launcher_leaves_of_its_session_is_ended_and_not_waited_fo
     assert run_job(["sh", "-c", f"sleep 30 & echo $! > {tmp_path}/pid; exit {code}"], os.environ) == code
     assert time.monotonic() - started_s < 10
     pid = int((tmp_path / "pid").read_text())
-    gone = not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    deadline_s = time.monotonic() + (5 if is_ended else 0)
+    while not (gone := _is_gone(pid)) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
     if not gone:
         psutil.Process(pid).kill()
     assert gone == is_ended
+
+
+def _is_gone(pid):
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

@@ -65,6 +65,18 @@ def test_the_one_that_holds_up_the_job_is_named(found: list[RankState], sentence
     assert stall(found, timeout_s=0) is None
 
 
+def test_before_the_first_iteration_there_is_more_time_but_not_for_a_stopped_rank() -> None:
+    starting = states(at("starting", 50, iteration=None), at("reading images", 45, iteration=0))
+    assert stall(starting, timeout_s=40, start_timeout_s=60) is None
+    assert stall(starting, timeout_s=40, start_timeout_s=50) is not None
+    assert stall(starting, timeout_s=40) is not None
+    assert stall(starting, timeout_s=60, start_timeout_s=50) is None
+    starting[1].stopped_s = 41
+    assert stall(starting, timeout_s=40, start_timeout_s=60) == (
+        "rank 1 on vm has been stopped for 41 s (reading images, iteration 0)"
+    )
+
+
 def test_ranks_without_heartbeats_are_left_in_peace() -> None:
     assert stall([RankState(0, "vm"), RankState(1, "vm", ended=0)], timeout_s=0.1) is None
 
