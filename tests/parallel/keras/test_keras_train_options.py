@@ -117,7 +117,7 @@ def test_a_checkpoint_that_cannot_be_written(few_digits: Path, tmp_path: Path) -
     out.mkdir()
     (out / "checkpoints").write_text("in the way")
     result = train(2, *WORDS, "--data", str(few_digits), "--out", str(out), "--max-iterations", "1")
-    is_one_error(result, f"checkpoint in {out}: cannot be written (", "make room and start again")
+    is_one_error(result, f"checkpoint of iteration 1 in {out}: cannot be written (", "make room or mend the folder")
 
 
 @pytest.fixture(scope="module")
