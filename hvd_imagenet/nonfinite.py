@@ -61,6 +61,7 @@ class Nonfinite:
         path = None
         if folder is not None:
             folder.nonfinite((iteration, rank, name) for rank, each in enumerate(of_ranks) for name in each.images)
+            folder.flush()  # the run may end here
             path = str(folder.path / NONFINITE)
         what = _describe(iteration, of_ranks, communicator.gather(path)[0])
         if len(self.skipped) < self.allowed:
