@@ -7,21 +7,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from hvd_imagenet import __version__
+from hvd_imagenet.commands import COMMANDS
 from hvd_imagenet.errors import Preempted, UserError
 from hvd_imagenet.launcher.environment import elect_spokesman, quiet_unless_spokesman
-
-# name → what `--help` says of it; the module is hvd_imagenet.commands.NAME, with `-` as `_`.
-COMMANDS = {
-    "install-horovod": "build Horovod for the installed torch and tensorflow, and install it",
-    "doctor": "say what is installed, what fits together, and what to do where it does not",
-    "make-dataset": "write a small image data set in ImageNet's layout",
-    "pack": "pack a data folder's images into a few large files",
-    "schedule": "print the learning rate of every iteration",
-    "train": "train a network with any minibatch on any number of processes",
-    "evaluate": "top-1 and top-5 validation error of a checkpoint",
-    "export": "write a checkpoint's weights under torchvision's or Keras' names",
-    "launch": "start a command on several processes (mpirun underneath)",
-}
 
 
 class Parser(argparse.ArgumentParser):

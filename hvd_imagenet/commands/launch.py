@@ -2,12 +2,11 @@
 
 import argparse
 import os
-import pkgutil
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-import hvd_imagenet.commands
+from hvd_imagenet.commands import COMMANDS
 from hvd_imagenet.commands.launch_options import EXAMPLES as EXAMPLES
 from hvd_imagenet.commands.launch_options import add_arguments as add_arguments
 from hvd_imagenet.launcher.allowed_environment import allowed_environment, tools_left_out
@@ -26,8 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
         The exit code of the first process that failed, 0 if none did; see EXAMPLES.
     """
     words = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
-    own_commands = {module.name.replace("_", "-") for module in pkgutil.iter_modules(hvd_imagenet.commands.__path__)}
-    program = resolve_program(words, own_commands - {"launch"})
+    program = resolve_program(words, set(COMMANDS) - {"launch"})
     check_processes(arguments.num_proc)
     wanted = _wanted(arguments)
     check_network(wanted.interface)
@@ -47,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         cores = members.machine.cores
         _say(f"warning: {members.processes} processes share {cores} cores: each is slower than it would be alone")
     missed = tools_left_out(os.environ, arguments.env)
-    if missed and words[0] not in own_commands:
+    if missed and words[0] not in COMMANDS:
         _say(f"note: the processes do not get {', '.join(missed)}; --env NAME passes one on")
     return supervise(job, members, _say)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from hvd_imagenet import checkpoint as checkpoints
-from hvd_imagenet.commands import train
 from hvd_imagenet.commands.recipe_options import recipe_of
+from hvd_imagenet.commands.train_options import add_arguments, run_config_of
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.run_folder import new_run_folder
 
@@ -34,9 +34,9 @@ def words_of_starts(words: Sequence[str]) -> Callable[[int], list[str]]:
         ['--data', 'd', '--out', '/nonexistent/run']
     """
     parser = _Parser(prog="hvd-imagenet train")
-    train.add_arguments(parser)
+    add_arguments(parser)
     arguments = parser.parse_args(words)
-    train.run_config_of(arguments, recipe_of(arguments)[0])
+    run_config_of(arguments, recipe_of(arguments)[0])
     added = []
     out = arguments.out
     if out is None:

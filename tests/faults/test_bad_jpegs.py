@@ -1,4 +1,4 @@
-"""Training images that cannot be read, in both frameworks; tests/parallel/test_training_on_bad_images.py has the particulars."""
+"""Training images that cannot be read, in both frameworks; for the particulars see test_training_on_bad_images.py."""
 
 import shutil
 from pathlib import Path

@@ -18,7 +18,7 @@ from hvd_imagenet.checkpoint.format import sealed
 from hvd_imagenet.checkpoint.tensor_files import weights_of
 from hvd_imagenet.cli import build_parser
 from hvd_imagenet.commands.recipe_options import recipe_of
-from hvd_imagenet.commands.train import run_config_of
+from hvd_imagenet.commands.train_options import run_config_of
 from hvd_imagenet.core.metrics import Sums
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.recipes import named

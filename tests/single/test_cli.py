@@ -5,7 +5,8 @@ import sys
 import pytest
 
 import hvd_imagenet
-from hvd_imagenet.cli import COMMANDS, build_parser
+from hvd_imagenet.cli import build_parser
+from hvd_imagenet.commands import COMMANDS
 
 HEAVY = ("torch", "tensorflow", "keras", "horovod", "mpi4py")
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from hvd_imagenet.cli import Parser
-from hvd_imagenet.commands import schedule, train
+from hvd_imagenet.commands import schedule, train, train_options
 from hvd_imagenet.commands.config_file import words_of
 from hvd_imagenet.commands.recipe_options import recipe_of
 from hvd_imagenet.errors import UserError
@@ -139,7 +139,7 @@ def test_config_yaml_of_a_run_reads_back_to_the_identical_recipe(tmp_path, name,
     arguments = _parser().parse_args(["-c", str(tmp_path / "config.yaml")])
     read_name, read = recipe_of(arguments)
     assert (read_name, read, read.hash) == (name, recipe, recipe.hash)
-    assert dataclasses.replace(train.run_config_of(arguments, read_name), progress_bar=False) == config
+    assert dataclasses.replace(train_options.run_config_of(arguments, read_name), progress_bar=False) == config
     assert recipe_of(_parser(schedule).parse_args(["-c", str(tmp_path / "config.yaml")]))[1] == recipe
 
 

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from hvd_imagenet.cli import Parser
-from hvd_imagenet.commands import train
+from hvd_imagenet.commands import train_options
 from hvd_imagenet.commands.recipe_options import recipe_of
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.recipes import Recipe
@@ -12,7 +12,7 @@ from hvd_imagenet.recipes import Recipe
 
 def _arguments(line):
     parser = Parser(prog="hvd-imagenet train")
-    train.add_arguments(parser)
+    train_options.add_arguments(parser)
     return parser.parse_args(line.split())
 
 
@@ -88,7 +88,7 @@ def test_messages(line, message):
 )
 def test_messages_of_train(line, message):
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
-        train.run_config_of(_arguments(line), "digits")
+        train_options.run_config_of(_arguments(line), "digits")
 
 
 @pytest.mark.parametrize(
