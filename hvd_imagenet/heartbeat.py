@@ -60,6 +60,16 @@ def beat(action: str, iteration: int | None = None) -> None:
     _RECORD.pack_into(_page, 0, time.monotonic(), _last_iteration, os.getpid(), action.encode()[:_ACTION_BYTES])
 
 
+def watched() -> bool:
+    """Whether a guard reads this process's heartbeats.
+
+    Example:
+        >>> watched()
+        False
+    """
+    return _page is not None
+
+
 def expect_no_more() -> None:
     """Says that no further beat will come, and that this is no stall: the work with iterations is over.
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from hvd_imagenet.heartbeat import beat, watched
 from hvd_imagenet.keras import models
 from hvd_imagenet.keras.ema import ModelEma
 from hvd_imagenet.keras.hook import hook_of, innermost
@@ -71,6 +72,9 @@ class Network(keras.Model):
         averages = list(running_averages(self.model).values()) if self._restores_averages else []
         before = [tf.identity(average.value) for average in averages]
         gradients, sums = self._accumulate(*images_and_labels)
+        if watched():
+            with tf.control_dependencies([*gradients, sums]):
+                tf.numpy_function(partial(beat, "reducing gradients"), [], [])
         reduced = tf.concat([sums, notes], axis=0)
         if hvd.size() > 1:
             reduced = hvd.allreduce(reduced, op=hvd.Sum, name="hvd_imagenet.metrics", ignore_name_scope=True)

@@ -172,7 +172,7 @@ class Trainer:
     def _step(self, t: int, pixels: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         """One iteration; the logs are the fields of Sums."""
         state, session = self.state, self.session
-        beat("computing and reducing gradients", t)
+        beat("computing", t)
         notes = np.array(state.notes(session.communicator.rank))
         results = {name: value.numpy() for name, value in self.step(pixels, labels, notes).items()}
         if not results["finite"]:

@@ -71,9 +71,10 @@ def test_03_a_stopped_rank(job: Callable[..., Job], launcher: str, rank: int) ->
     assert STALL_TIMEOUT_S < done.fault_to_end_s < STALL_TIMEOUT_S + STALL_MARGIN_S
 
 
-@pytest.mark.parametrize("launcher", [pytest.param(MPI, marks=long), pytest.param(GLOO, marks=long)])
-def test_04_a_held_lock_of_the_interpreter(job: Callable[..., Job], launcher: str) -> None:
-    done = job("gil@1:6", 2, launcher, launch=f"--stall-timeout {STALL_TIMEOUT_S}")
+@long
+@pytest.mark.parametrize(("launcher", "framework"), [(MPI, "torch"), (GLOO, "torch"), (MPI, "keras")])
+def test_04_a_held_lock_of_the_interpreter(job: Callable[..., Job], launcher: str, framework: str) -> None:
+    done = job("gil@1:6", 2, launcher, framework=framework, launch=f"--stall-timeout {STALL_TIMEOUT_S}")
     assert done.code == 124, done.all_output
     sentence = f"launch: stalled: rank 1 on {HOST} has been computing, iteration 6, for "
     assert sentence in done.errors, done.all_output
@@ -81,8 +82,9 @@ def test_04_a_held_lock_of_the_interpreter(job: Callable[..., Job], launcher: st
 
 
 @long
-def test_05_a_slow_rank_is_warned_of_and_waited_for(job: Callable[..., Job]) -> None:
-    done = job("slow@1:12", 2)
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_05_a_slow_rank_is_warned_of_and_waited_for(job: Callable[..., Job], framework: str) -> None:
+    done = job("slow@1:12", 2, framework=framework)
     assert done.code == 0, done.all_output
     warnings = [line for line in done.errors.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1, done.all_output

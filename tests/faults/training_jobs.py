@@ -36,10 +36,7 @@ def train(
 ) -> Any:  # fmt: skip
     """A job of `train` to its end, with its exit code, output and errors."""
     program_words = [*(hooks or plan()), "train", *RECIPE, "--data", str(data), "--out", str(out), *words]
-    if launcher == "gloo":
-        started = [str(BIN / "horovodrun"), "-np", str(processes), "--gloo", *program_words]
-    else:
-        started = [*program("launch", "-np", str(processes), "--"), *program_words]
+    started = [*program("launch", "-np", str(processes), "--launcher", launcher, "--"), *program_words]
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     of_test = {"PATH": path, **ROOT_MAY_RUN, "TF_NUM_INTEROP_THREADS": "1", "HOROVOD_CYCLE_TIME": "2"}
     return run(started, timeout_s=timeout_s, **{**of_test, **variables})
