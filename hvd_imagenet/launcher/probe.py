@@ -175,9 +175,27 @@ def _ask(host: str) -> Found | str:
             return Found(Machine(*machine), str(version), dict(addresses), seen_from)
         except (ValueError, TypeError, IndexError):
             return f"its shell prints {answer.stdout.strip()[:60]!r} where no one is logged in; make it print nothing"
-    said = (answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"])[-1]
+    return why_ssh_failed(host, answer.stderr, answer.returncode)
+
+
+def why_ssh_failed(host: str, errors: str, code: int) -> str:
+    """Why a command could not be run on another host.
+
+    Args:
+        host: its name.
+        errors: what ssh and the shell there have written to standard error.
+        code: ssh's exit code.
+
+    Returns:
+        What to do about it, and the last line of what was said.
+
+    Example:
+        >>> why_ssh_failed("node1", "me@node1: Permission denied (publickey).", 255)
+        'ssh wants a password; give it your key: ssh-copy-id node1 (me@node1: Permission denied (publickey).)'
+    """
+    said = (errors.strip().splitlines() or [f"exit code {code}"])[-1]
     for pattern, remedy in _REMEDIES:
-        if re.search(pattern, answer.stderr):
+        if re.search(pattern, errors):
             return f"{remedy.format(host=host, python=sys.executable)} ({said})"
     return f"ssh fails; try: {shlex.join(ssh_command(host, ['true']))} ({said})"
 
