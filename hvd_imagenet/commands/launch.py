@@ -10,8 +10,10 @@ from hvd_imagenet.commands import COMMANDS
 from hvd_imagenet.commands.launch_options import EXAMPLES as EXAMPLES
 from hvd_imagenet.commands.launch_options import add_arguments as add_arguments
 from hvd_imagenet.launcher.allowed_environment import allowed_environment, tools_left_out
+from hvd_imagenet.launcher.choice import choose_launcher
 from hvd_imagenet.launcher.local import check_processes, resolve_program
 from hvd_imagenet.launcher.membership import Wanted, wait_for_members
+from hvd_imagenet.launcher.slurm import allocation
 from hvd_imagenet.launcher.supervisor import Job, check_network, supervise
 
 
@@ -27,13 +29,15 @@ def run(arguments: argparse.Namespace) -> int:
     words = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
     program = resolve_program(words, set(COMMANDS) - {"launch"})
     check_processes(arguments.num_proc)
-    wanted = _wanted(arguments)
+    has_hosts = arguments.hosts is not None or arguments.discover is not None
+    launcher = choose_launcher(arguments.launcher, has_hosts, allocation(os.environ))
+    wanted = _wanted(arguments, launcher)
     check_network(wanted.interface)
     job = Job(
         _of_starts(program, words, 0 if arguments.dry_run else arguments.max_restarts),
         wanted,
         allowed_environment(os.environ, arguments.env),
-        arguments.launcher,
+        launcher,
         arguments.max_restarts,
         arguments.stall_timeout,
     )
@@ -50,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     return supervise(job, members, _say)
 
 
-def _wanted(arguments: argparse.Namespace) -> Wanted:
+def _wanted(arguments: argparse.Namespace, launcher: str) -> Wanted:
     """The processes and hosts that the options ask for."""
     return Wanted(
         processes=arguments.num_proc,
@@ -60,6 +64,7 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         discover=arguments.discover,
         interface=arguments.network_interface,
         start_timeout_s=arguments.start_timeout,
+        allocation=allocation(os.environ) if launcher == "srun" else None,
     )
 
 

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from hvd_imagenet.launcher.choice import LAUNCHERS
+
 EXAMPLES = """\
 examples:
   hvd-imagenet launch -np 2 -- train --data DIR    two processes of `train`
@@ -10,6 +12,7 @@ examples:
   hvd-imagenet launch --dry-run -np 2 -- train     the mpirun command, to read
   hvd-imagenet launch --hosts FILE --max-restarts 3 --min-np 8 -- train …
       on several hosts; after a failure again, on those that are left
+  salloc --nodes=2 hvd-imagenet launch -- train …  on Slurm's nodes, by srun
 
 Processes are bound to their share of the cores; OMP_NUM_THREADS,
 TF_NUM_INTRAOP_THREADS and HOROVOD_CYCLE_TIME are set unless you have set them.
@@ -27,8 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-np", "--num-proc", type=int, metavar="N", help="processes; default: one per GPU, or core where there is none")
     add("--env", action="append", default=[], metavar="NAME", help="pass on this variable of yours too; repeatable")
     add("--dry-run", action="store_true", help="print the launcher's command on one line and stop")
-    launchers = ("mpirun", "horovodrun")
-    add("--launcher", choices=launchers, default="mpirun", help="horovodrun uses Gloo (default: mpirun)")
+    add(
+        "--launcher",
+        choices=LAUNCHERS,
+        default="auto",
+        help="auto: mpirun with hosts, srun inside a Slurm allocation, else local, which is mpirun on this machine; "
+        "horovodrun uses Gloo (default: auto)",
+    )
     add("--stall-timeout", type=float, default=600, metavar="S", help="end a job that stands still so long; 0: never")
     add(
         "--start-timeout",

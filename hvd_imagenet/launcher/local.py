@@ -13,6 +13,7 @@ from hvd_imagenet.launcher.horovodrun import horovodrun_command
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
 from hvd_imagenet.launcher.mpirun import mpirun_command, open_mpi_major
+from hvd_imagenet.launcher.srun import mpi_plugin, srun_command
 
 
 def resolve_program(words: Sequence[str], own_commands: Collection[str]) -> list[str]:
@@ -138,7 +139,7 @@ def build_command(
         processes: how many to start.
         program: what each of them runs.
         machine: what they share; with several hosts the smallest of them.
-        launcher: mpirun, or horovodrun for jobs over Gloo.
+        launcher: mpirun, srun, or horovodrun for jobs over Gloo.
         environment: the variables that they inherit.
         places: the hosts; none for this machine.
         interface: the network interface between them; None for any.
@@ -160,12 +161,22 @@ def build_command(
             find_beside("horovodrun", "get it with: hvd-imagenet install-horovod"), processes, program,
             machine=machine, environment=environment, terminal=terminal, places=places, interface=interface,
         )  # fmt: skip
+    if launcher == "srun":
+        srun = find_beside("srun", "start on a host of the Slurm cluster")
+        listing = _answer([srun, "--mpi=list"])
+        return srun_command(
+            srun, mpi_plugin(listing, "pmix"), processes, program, machine=machine, environment=environment,
+            terminal=terminal, places=places, interface=interface, forwarded=forwarded,
+        )  # fmt: skip
     mpirun = find_mpirun()
-    answer = subprocess.run(
-        [mpirun, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
     return mpirun_command(
-        mpirun, open_mpi_major(answer.stdout or answer.stderr, mpirun), processes, program,
+        mpirun, open_mpi_major(_answer([mpirun, "--version"]), mpirun), processes, program,
         machine=machine, environment=environment, root=os.geteuid() == 0, terminal=terminal, places=places,
         interface=interface, forwarded=forwarded,
     )  # fmt: skip
+
+
+def _answer(command: Sequence[str]) -> str:
+    """What a program prints about itself."""
+    answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return answer.stdout or answer.stderr

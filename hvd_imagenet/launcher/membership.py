@@ -11,6 +11,7 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Host, Place, discover_hosts, fill, read_hosts
 from hvd_imagenet.launcher.machine import Machine, this_machine
 from hvd_imagenet.launcher.mpirun import default_processes
+from hvd_imagenet.launcher.slurm import Allocation, node_names, own_address, place
 
 _LOOK_AGAIN_S = 5.0
 
@@ -47,6 +48,7 @@ class Wanted:
         discover: --discover; None without.
         interface: --network-interface; None for any.
         start_timeout_s: --start-timeout, for how long to wait for hosts, and for the first iteration.
+        allocation: of Slurm, whose nodes are the hosts; None where srun does not start the job.
 
     Raises:
         UserError: the numbers contradict each other, or there are two sources of hosts.
@@ -59,6 +61,7 @@ class Wanted:
     discover: str | None = None
     interface: str | None = None
     start_timeout_s: float = 600.0
+    allocation: Allocation | None = None
 
     def __post_init__(self) -> None:
         for option, value in (("--min-np", self.least), ("--max-np", self.most)):
@@ -101,6 +104,8 @@ def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Me
         UserError: the list cannot be read, or there is no ssh.
     """
     limit = wanted.processes or wanted.most
+    if wanted.allocation is not None:
+        return _of_allocation(wanted.allocation, limit)
     if not wanted.has_hosts:
         machine = this_machine()
         return Members(limit or default_processes(machine), machine)
@@ -130,6 +135,14 @@ def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Me
     taken = answered[: len(places)]
     address = next((found.seen_from for found in taken if found.seen_from is not None), None)
     return Members(processes, _smallest([found.machine for found in taken]), tuple(places), address)
+
+
+def _of_allocation(given: Allocation, limit: int | None) -> Members:
+    processes = limit or given.default_processes
+    names = node_names(given)
+    places = place(given, names, processes)
+    fullest = max(one.processes for one in places)
+    return Members(processes, given.machine(fullest), tuple(places), own_address([one.host for one in places]))
 
 
 def _too_few(least: int | None, room: int, dropped: Sequence[str]) -> str:

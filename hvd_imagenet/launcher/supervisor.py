@@ -33,7 +33,7 @@ class Job:
         program: what every process runs, for the number of earlier starts.
         wanted: processes and hosts.
         environment: the variables that the processes get.
-        launcher: mpirun or horovodrun.
+        launcher: mpirun, horovodrun or srun.
         max_restarts: how often to start again after a failure.
         stall_timeout_s: for how long a rank may stand still; 0 for ever.
     """

@@ -1,0 +1,134 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.launcher.hosts import Place
+from hvd_imagenet.launcher.machine import Machine
+from hvd_imagenet.launcher.membership import Wanted, members
+from hvd_imagenet.launcher.slurm import Allocation, allocation, node_names, own_address, place
+
+BASE = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_CPUS_PER_NODE": "4(x2)"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected", "processes"),
+    [
+        ({}, Allocation("7", "node[1-2]", (4, 4)), 8),
+        ({"SLURM_NTASKS": "6"}, Allocation("7", "node[1-2]", (4, 4), tasks=6), 6),
+        ({"SLURM_CPUS_PER_TASK": "2"}, Allocation("7", "node[1-2]", (4, 4), cpus_per_task=2), 4),
+        ({"SLURM_JOB_CPUS_PER_NODE": "64,32"}, Allocation("7", "node[1-2]", (64, 32)), 96),
+        ({"SLURM_GPUS_ON_NODE": "3"}, Allocation("7", "node[1-2]", (4, 4), gpus=3), 6),
+        ({"SLURM_GPUS_PER_NODE": "h200:2"}, Allocation("7", "node[1-2]", (4, 4), gpus=2), 4),
+    ],
+)
+def test_what_the_environment_says(variables: dict[str, str], expected: Allocation, processes: int) -> None:
+    found = allocation(BASE | variables)
+    assert found == expected
+    assert found.default_processes == processes
+
+
+@pytest.mark.parametrize("missing", BASE)
+def test_outside_of_an_allocation(missing: str) -> None:
+    assert allocation({name: value for name, value in BASE.items() if name != missing}) is None
+
+
+@pytest.mark.parametrize(
+    ("cpus", "cpus_per_task", "processes", "expected"),
+    [
+        ((4, 4), None, 5, [3, 2]),
+        ((4, 4), None, 1, [1]),
+        ((8, 2), None, 6, [4, 2]),
+        ((8, 2), None, 10, [8, 2]),
+        ((8, 8), 4, 4, [2, 2]),
+    ],
+)
+def test_processes_are_spread_evenly(
+    cpus: tuple[int, ...], cpus_per_task: int | None, processes: int, expected: list[int]
+) -> None:
+    given = Allocation("7", "node[1-2]", cpus, cpus_per_task=cpus_per_task)
+    places = place(given, ["node1", "node2"], processes)
+    assert places == [Place(f"node{number + 1}", each) for number, each in enumerate(expected)]
+
+
+@pytest.mark.parametrize(
+    ("cpus_per_task", "processes", "room"), [(None, 9, "8 processes"), (4, 3, "2 processes of 4 CPUs")]
+)
+def test_more_processes_than_the_allocation_has_room_for(cpus_per_task: int | None, processes: int, room: str) -> None:
+    with pytest.raises(UserError) as caught:
+        place(Allocation("7", "node[1-2]", (4, 4), cpus_per_task=cpus_per_task), ["node1", "node2"], processes)
+    assert str(caught.value) == (
+        f"-np {processes}: Slurm's job 7 has room for {room} (8 CPUs on node[1-2]); lower -np, or ask for more: "
+        f"sbatch --ntasks={processes} …"
+    )
+
+
+def test_what_processes_of_a_node_share() -> None:
+    assert Allocation("7", "n", (8, 6), gpus=2).machine(fullest=2) == Machine(cores=6, gpus=2, whole=True)
+    assert Allocation("7", "n", (8, 6), cpus_per_task=2).machine(fullest=3) == Machine(cores=6, gpus=0, whole=True)
+
+
+def fake_scontrol(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Puts a scontrol on PATH that runs a shell script."""
+    (folder / "scontrol").write_text("#!/bin/sh\n" + text)
+    (folder / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_members_of_an_allocation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake_scontrol(
+        tmp_path,
+        monkeypatch,
+        f'echo "$@" >> {tmp_path}/words\n[ "$2" = node ] && echo "NodeName=$3 NodeAddr=127.0.0.1" && exit\n'
+        "echo node1; echo node2",
+    )
+    monkeypatch.setenv("SLURMD_NODENAME", "node1")
+    given = Allocation("7", "node[1-2]", (4, 4))
+    assert node_names(given) == ["node1", "node2"]
+    found = members(Wanted(processes=5, allocation=given), None, print)
+    assert found == (5, Machine(4, 0, True), (Place("node1", 3), Place("node2", 2)), "127.0.0.1")
+    assert (tmp_path / "words").read_text().splitlines()[1:] == ["show hostnames node[1-2]", "show node node2"]
+
+
+def test_a_job_on_this_host_alone_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setenv("SLURMD_NODENAME", "node1")
+    assert own_address(["node1"]) is None
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (
+            "echo 'slurm_load_node error: Unable to contact slurm controller' >&2; exit 1",
+            "launch: scontrol show node node2 fails (it says: slurm_load_node error: Unable to contact slurm "
+            "controller); see: scontrol ping",
+        ),
+        (
+            "echo 'NodeName=node2 NodeAddr=256.0.0.1'",
+            "launch: node node2 of Slurm's job has the address 256.0.0.1, which this host cannot reach "
+            "(Name or service not known); start launch on a node of the job, with sbatch",
+        ),
+    ],
+)
+def test_nodes_that_cannot_be_asked_or_reached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, message: str
+) -> None:
+    fake_scontrol(tmp_path, monkeypatch, script)
+    with pytest.raises(UserError) as caught:
+        own_address(["node2"])
+    assert str(caught.value) == message
+
+
+def test_a_controller_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake_scontrol(tmp_path, monkeypatch, "exec sleep 60")
+    monkeypatch.setattr("hvd_imagenet.launcher.slurm._SCONTROL_TIMEOUT_S", 0.1)
+    with pytest.raises(UserError, match=r"launch: Slurm's controller does not answer within 0.1 s; see: scontrol ping"):
+        own_address(["node2"])
+
+
+def test_without_scontrol(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(UserError, match="launch: scontrol is not on PATH; it comes with srun"):
+        node_names(Allocation("7", "node[1-2]", (4, 4)))

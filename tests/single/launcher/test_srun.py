@@ -1,0 +1,77 @@
+from typing import Any
+
+import pytest
+
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.launcher.hosts import Place
+from hvd_imagenet.launcher.machine import Machine
+from hvd_imagenet.launcher.srun import mpi_plugin, srun_command
+
+CPU = Machine(cores=2, gpus=0, whole=True)
+SERVER = Machine(cores=64, gpus=8, whole=True)
+TRAIN = ["python", "-m", "hvd_imagenet", "train", "--out", "a b"]
+TWO = [Place("node1", 2), Place("node2", 2)]
+
+# What is asked for → the list that must come out, word for word.
+GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
+    "two nodes of two cores": (
+        {"processes": 4, "machine": CPU, "places": TWO, "forwarded": ["HOME", "HVD_IMAGENET_MONITOR", "SLURM_CONF"]},
+        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 OMPI_MCA_mpi_yield_when_idle=1 "
+        "srun --mpi=pmix --nodes=2 --ntasks=4 --cpus-per-task=1 --cpu-bind=cores --kill-on-bad-exit=1 --input=none "
+        "--export=HOME,HOROVOD_CYCLE_TIME,HVD_IMAGENET_MONITOR,OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,"
+        "TF_NUM_INTRAOP_THREADS",
+    ),
+    "one process on a node, with a terminal": (
+        {"processes": 1, "machine": CPU, "places": [Place("node1", 1)], "terminal": True},
+        "env OMP_NUM_THREADS=2 TF_NUM_INTRAOP_THREADS=2 HOROVOD_CYCLE_TIME=20 OMPI_MCA_mpi_yield_when_idle=1 "
+        "HVD_IMAGENET_TERMINAL=1 srun --mpi=pmix --nodes=1 --ntasks=1 --cpus-per-task=2 --cpu-bind=cores "
+        "--kill-on-bad-exit=1 --input=none --export=HOROVOD_CYCLE_TIME,HVD_IMAGENET_TERMINAL,"
+        "OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,TF_NUM_INTRAOP_THREADS",
+    ),
+    "servers of GPUs, an interface; the user's own settings stay, and no value of theirs is written out": (
+        {
+            "processes": 15,
+            "machine": SERVER,
+            "places": [Place("node1", 8), Place("node2", 7)],
+            "interface": "eth1",
+            "environment": {"OMP_NUM_THREADS": "7", "WANDB_API_KEY": "hunter2"},
+            "forwarded": ["OMP_NUM_THREADS", "WANDB_API_KEY"],
+        },
+        "env TF_NUM_INTRAOP_THREADS=8 OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_tcp_if_include=eth1 "
+        "HOROVOD_GLOO_IFACE=eth1 NCCL_SOCKET_IFNAME=eth1 "
+        "srun --mpi=pmix --nodes=2 --ntasks=15 --cpus-per-task=8 --cpu-bind=cores --kill-on-bad-exit=1 --input=none "
+        "--export=HOROVOD_GLOO_IFACE,NCCL_SOCKET_IFNAME,OMPI_MCA_btl_tcp_if_include,OMPI_MCA_mpi_yield_when_idle,"
+        "OMP_NUM_THREADS,TF_NUM_INTRAOP_THREADS,WANDB_API_KEY",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), GOLDEN.values(), ids=GOLDEN.keys())
+def test_command(given: dict[str, Any], expected: str) -> None:
+    defaults: dict[str, Any] = {"plugin": "pmix", "environment": {}, "terminal": False}
+    assert srun_command("srun", command=TRAIN, **(defaults | given)) == expected.split() + TRAIN
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        "MPI plugin types are...\n\tcray_shasta\n\tnone\n\tpmi2\n\tpmix\n"
+        "specific pmix plugin versions available: pmix_v4\n",
+        "srun: MPI types are...\nsrun: none\nsrun: pmix\n",
+    ],
+)
+def test_pmix_is_found(listing: str) -> None:
+    assert mpi_plugin(listing, "pmix") == "pmix"
+
+
+@pytest.mark.parametrize(
+    ("listing", "there"),
+    [("MPI plugin types are...\n\tcray_shasta\n\tnone\n\tpmi2\n", "cray_shasta, none, pmi2"), ("", "no such list")],
+)
+def test_a_slurm_without_pmix(listing: str, there: str) -> None:
+    with pytest.raises(UserError) as caught:
+        mpi_plugin(listing, "pmix")
+    assert str(caught.value) == (
+        f"launch: srun --mpi=pmix: this Slurm has {there}; use --launcher mpirun with -H, or have Slurm's plugin "
+        "installed (Debian: slurm-wlm-basic-plugins)"
+    )
