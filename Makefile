@@ -15,12 +15,14 @@ BENCH_VENV := .venv-bench
 comma := ,
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(FRAMEWORKS))
 DIGITS := data/digits
+# Debian's packages for hosts in network namespaces and for a Slurm of their own.
+CLUSTER_PACKAGES := openssh-server openssh-client iproute2 slurmctld slurmd slurm-client munge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-faults lint format bench clean
+.PHONY: help setup train test test-faults test-cluster lint format bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: FRAMEWORKS=$(FRAMEWORKS)  PYTHON=$(PYTHON)  TORCH_INDEX=INDEX_WITH_THE_CPU_BUILD_OF_TORCH"
 
 setup: $(INSTALLED)  ## make the environment .venv, with Open MPI, the frameworks and Horovod
@@ -41,11 +43,17 @@ train: setup  ## train on scanned digits with 2 processes, in under two minutes
 
 test: setup  ## run all tests; JUnit XML goes to reports/test.xml
 	@mkdir -p reports
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest hvd_imagenet tests -m "not long" --junitxml=reports/test.xml
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest hvd_imagenet tests -m "not long and not cluster" --junitxml=reports/test.xml
 
 test-faults: setup  ## inject faults into real jobs; JUnit XML goes to reports/test-faults.xml; up to 20 minutes
 	@mkdir -p reports
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest tests/faults --junitxml=reports/test-faults.xml
+
+test-cluster: setup  ## train on several hosts, made of namespaces, and under Slurm; as root, it installs sshd and Slurm
+	@mkdir -p reports
+	@test "$$(id -u)" != 0 || dpkg --status $(CLUSTER_PACKAGES) >/dev/null 2>&1 || { apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq install --no-install-recommends $(CLUSTER_PACKAGES); }
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest tests/cluster --junitxml=reports/test-cluster.xml
 
 lint: setup  ## ruff, mypy and import-linter
 	$(BIN)/ruff check .

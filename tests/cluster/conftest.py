@@ -1,0 +1,60 @@
+"""Tests on several hosts; after each, no process of it may be left on any host."""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "parallel"))
+from network import Cluster, missing
+from ranks import program, run
+
+_GONE_WITHIN_S = 15.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks all tests of this folder, which `make test` leaves out."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def three_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The hosts, for all tests; skipped where the machine cannot have them, as for a user who is not root."""
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(three_hosts: Cluster) -> Iterator[Cluster]:
+    """The hosts for one test, with good links and names, and nothing of the test before."""
+    yield three_hosts
+    three_hosts.mend()
+    give_up_at_s = time.monotonic() + _GONE_WITHIN_S
+    while (left := three_hosts.processes()) and time.monotonic() < give_up_at_s:
+        time.sleep(0.1)
+    for process in left:
+        process.kill()
+    assert not left, f"left behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """92 training images of 4 classes, and 23 for validation."""
+    digits, folder = tmp_path_factory.mktemp("data") / "digits", tmp_path_factory.mktemp("data") / "few-digits"
+    done = run(program("make-dataset", str(digits), "--source", "digits"), timeout_s=60)
+    assert done.returncode == 0, done.stderr
+    for split, images in {"train": (23, 23, 23, 23), "val": (6, 6, 6, 5)}.items():
+        for digit, count in enumerate(images):
+            target = folder / split / f"digit{digit}"
+            target.mkdir(parents=True)
+            for file in sorted((digits / split / target.name).iterdir())[:count]:
+                shutil.copy(file, target)
+    return folder

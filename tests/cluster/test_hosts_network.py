@@ -1,0 +1,84 @@
+"""The hosts are what the other tests take them for."""
+
+import subprocess
+import sys
+
+import pytest
+from network import NAMES, Cluster, Host
+
+SERVE = """
+import socket
+with socket.create_server(("", 5000)) as server:
+    print("ready", flush=True)
+    for _ in range(2):
+        connection = server.accept()[0]
+        while received := connection.recv(1 << 20):
+            if received == b"?":
+                connection.send(b"!")
+        connection.close()
+"""
+MEASURE = """
+import socket, sys, time
+with socket.create_connection((sys.argv[1], 5000)) as connection:
+    times = []
+    for _ in range(20):
+        began_s = time.perf_counter()
+        connection.send(b"?")
+        connection.recv(1)
+        times.append(time.perf_counter() - began_s)
+with socket.create_connection((sys.argv[1], 5000)) as connection:
+    began_s = time.perf_counter()
+    connection.sendall(bytes(40_000_000))
+    connection.shutdown(socket.SHUT_WR)
+    connection.recv(1)
+    print(sorted(times)[10], 40.0 / (time.perf_counter() - began_s))
+"""
+
+
+def on(host: Host, *words: str) -> str:
+    done = subprocess.run(host.command(words), capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_every_host_has_its_name_and_lets_the_others_in(cluster: Cluster) -> None:
+    for host in cluster.hosts:
+        assert [on(host, "ssh", name, "hostname") for name in NAMES] == list(NAMES)
+
+
+def test_names_may_be_those_of_the_loopback(cluster: Cluster) -> None:
+    cluster.name_by_loopback(True)
+    for host in cluster.hosts:
+        assert on(host, "getent", "hosts", host.name).split() == ["127.0.1.1", host.name]
+        assert on(host, "ssh", host.name, "hostname") == host.name
+
+
+def round_trip_s_and_megabytes_per_s(cluster: Cluster) -> tuple[float, float]:
+    """From node1 to node2 and back; of 40 MB from node1 to node2."""
+    server = subprocess.Popen(
+        cluster.hosts[1].command([sys.executable, "-c", SERVE]), stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    server.stdout.readline()
+    round_trip_s, rate = map(float, on(cluster.hosts[0], sys.executable, "-c", MEASURE, "node2").split())
+    assert server.wait(timeout=10) == 0
+    return round_trip_s, rate
+
+
+def test_links_are_as_slow_as_they_are_shaped(cluster: Cluster) -> None:
+    cluster.shape(megabits_per_s=200, delay_s=0.005)
+    round_trip_s, rate = round_trip_s_and_megabytes_per_s(cluster)
+    assert round_trip_s == pytest.approx(0.010, abs=0.003)
+    assert rate == pytest.approx(25, rel=0.15)
+    cluster.unshape()
+    round_trip_s, rate = round_trip_s_and_megabytes_per_s(cluster)
+    assert round_trip_s < 0.003
+    assert rate > 100
+
+
+def test_a_cable_may_be_pulled(cluster: Cluster) -> None:
+    cluster.plug(cluster.hosts[2], plugged=False)
+    words = ["ssh", "-o", "ConnectTimeout=2", "node3", "true"]
+    assert subprocess.run(cluster.hosts[0].command(words), capture_output=True, check=False).returncode == 255
+    cluster.plug(cluster.hosts[2], plugged=True)
+    assert on(cluster.hosts[0], "ssh", "node3", "hostname") == "node3"
