@@ -11,6 +11,7 @@ from hvd_imagenet.commands.launch_options import EXAMPLES as EXAMPLES
 from hvd_imagenet.commands.launch_options import add_arguments as add_arguments
 from hvd_imagenet.launcher.allowed_environment import allowed_environment, tools_left_out
 from hvd_imagenet.launcher.choice import choose_launcher
+from hvd_imagenet.launcher.hosts import listed_hosts
 from hvd_imagenet.launcher.local import check_processes, resolve_program
 from hvd_imagenet.launcher.membership import Wanted, wait_for_members
 from hvd_imagenet.launcher.slurm import allocation
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     words = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
     program = resolve_program(words, set(COMMANDS) - {"launch"})
     check_processes(arguments.num_proc)
-    has_hosts = arguments.hosts is not None or arguments.discover is not None
+    has_hosts = any((arguments.host_list, arguments.hosts, arguments.discover))
     launcher = choose_launcher(arguments.launcher, has_hosts, allocation(os.environ))
     wanted = _wanted(arguments, launcher)
     check_network(wanted.interface)
@@ -60,6 +61,7 @@ def _wanted(arguments: argparse.Namespace, launcher: str) -> Wanted:
         processes=arguments.num_proc,
         least=arguments.min_np,
         most=arguments.max_np,
+        hosts_listed=listed_hosts(arguments.host_list) if arguments.host_list is not None else (),
         hosts_file=arguments.hosts,
         discover=arguments.discover,
         interface=arguments.network_interface,

@@ -10,9 +10,12 @@ examples:
   hvd-imagenet launch -np 2 -- train --data DIR    two processes of `train`
   hvd-imagenet launch -np 8 -- python my_loop.py   any other program
   hvd-imagenet launch --dry-run -np 2 -- train     the mpirun command, to read
-  hvd-imagenet launch --hosts FILE --max-restarts 3 --min-np 8 -- train …
-      on several hosts; after a failure again, on those that are left
-  salloc --nodes=2 hvd-imagenet launch -- train …  on Slurm's nodes, by srun
+  hvd-imagenet launch -H node1:8,node2:8 -- train …
+      on several hosts, over ssh
+  hvd-imagenet launch --hostfile FILE --max-restarts 3 --min-np 8 -- train …
+      after a failure again, on those hosts that are left
+  salloc --nodes=2 hvd-imagenet launch -- train …
+      on the nodes that Slurm gives, by srun
 
 Processes are bound to their share of the cores; OMP_NUM_THREADS,
 TF_NUM_INTRAOP_THREADS and HOROVOD_CYCLE_TIME are set unless you have set them.
@@ -46,7 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the same before the first iteration, and for hosts",
     )
     add = parser.add_argument_group("several hosts").add_argument
-    add("--hosts", type=Path, metavar="FILE", help="a host a line: node1:8, or node1 for one process per GPU or core")
+    add(
+        "-H", dest="host_list", metavar="HOST:SLOTS,…", help="node1:8,node2:8, or node1 for one process per GPU or core"
+    )
+    add("--hostfile", "--hosts", dest="hosts", type=Path, metavar="FILE", help="the same, a host a line")
     add("--discover", metavar="SCRIPT", help="a program that prints such lines; asked before each start")
     add("--network-interface", metavar="IF", help="for all traffic between hosts (default: by the routes)")
     add = parser.add_argument_group("after a failure").add_argument

@@ -36,12 +36,13 @@ class Place(NamedTuple):
     processes: int
 
 
-def parse_hosts(text: str, source: str) -> list[Host]:
+def parse_hosts(text: str, source: str, form: str = "one a line, as in: node1:8") -> list[Host]:
     r"""Reads a list of hosts, one a line: mpirun's `node1 slots=8`, horovodrun's `node1:8`, or `node1` alone.
 
     Args:
         text: the lines; what follows # is a comment.
         source: where they come from, for the message.
+        form: how they are to be written, likewise.
 
     Returns:
         The hosts in their order.
@@ -59,15 +60,37 @@ def parse_hosts(text: str, source: str) -> list[Host]:
             continue
         found = _LINE.fullmatch(line)
         if found is None or found["slots"] == "0":
-            raise UserError(f"{source}: {line!r} is not a host and its slots; write one a line, as in: node1:8")
+            raise UserError(f"{source}: {line!r} is not a host and its slots, 1 or more; write {form}")
         if found["name"] in hosts:
-            raise UserError(f"{source}: {found['name']} is listed twice; give it one line with all of its slots")
+            raise UserError(f"{source}: {found['name']} is listed twice; list it once with all of its slots")
         hosts[found["name"]] = Host(found["name"], int(found["slots"]) if found["slots"] else None)
     return list(hosts.values())
 
 
+def listed_hosts(text: str) -> tuple[Host, ...]:
+    """The hosts of `-H LIST`.
+
+    Args:
+        text: hosts with their slots, separated by commas.
+
+    Returns:
+        At least one host.
+
+    Raises:
+        UserError: it is not understood, or is empty.
+
+    Example:
+        >>> listed_hosts("node1:8,node2")
+        (Host(name='node1', slots=8), Host(name='node2', slots=None))
+    """
+    form = "them as in: -H node1:8,node2:8"
+    if "\n" in text or not all(text.split(",")):
+        raise UserError(f"-H {text!r}: not a list of hosts and their slots; write {form}")
+    return tuple(parse_hosts(text.replace(",", "\n"), f"-H {text}", form))
+
+
 def read_hosts(path: Path) -> list[Host]:
-    """The hosts of `--hosts FILE`.
+    """The hosts of `--hostfile FILE`, alias `--hosts FILE`.
 
     Args:
         path: of the file.
@@ -79,12 +102,13 @@ def read_hosts(path: Path) -> list[Host]:
         UserError: it cannot be read, is not understood, or is empty.
     """
     try:
-        hosts = parse_hosts(path.read_text(), f"--hosts {path}")
+        hosts = parse_hosts(path.read_text(), f"--hostfile {path}")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise UserError(f"--hosts {path}: cannot be read ({reason}); name a file with a host a line") from error
+        remedy = "a list of hosts is for -H" if {":", ","} & {*str(path)} else "name a file with a host a line"
+        raise UserError(f"--hostfile {path}: cannot be read ({reason}); {remedy}") from error
     if not hosts:
-        raise UserError(f"--hosts {path}: no host in it; write one a line, as in: node1:8")
+        raise UserError(f"--hostfile {path}: no host in it; write one a line, as in: node1:8")
     return hosts
 
 

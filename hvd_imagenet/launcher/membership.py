@@ -14,6 +14,7 @@ from hvd_imagenet.launcher.mpirun import default_processes
 from hvd_imagenet.launcher.slurm import Allocation, node_names, own_address, place
 
 _LOOK_AGAIN_S = 5.0
+_NAMED_HOSTS = 4
 
 
 class Members(NamedTuple):
@@ -44,7 +45,8 @@ class Wanted:
         processes: -np; None for all that there is room for.
         least: --min-np; None for as many as at first.
         most: --max-np; None for no limit.
-        hosts_file: --hosts; None without.
+        hosts_listed: -H; empty without.
+        hosts_file: --hostfile; None without.
         discover: --discover; None without.
         interface: --network-interface; None for any.
         start_timeout_s: --start-timeout, for how long to wait for hosts, and for the first iteration.
@@ -57,6 +59,7 @@ class Wanted:
     processes: int | None = None
     least: int | None = None
     most: int | None = None
+    hosts_listed: tuple[Host, ...] = ()
     hosts_file: Path | None = None
     discover: str | None = None
     interface: str | None = None
@@ -75,17 +78,21 @@ class Wanted:
         for (smaller, low), (larger, high) in itertools.pairwise(ordered):
             if low > high:
                 raise UserError(f"{smaller} {low} is more than {larger} {high}; it must be at most as much")
-        if self.hosts_file is not None and self.discover is not None:
-            raise UserError("--hosts and --discover both say which hosts there are; give one of them")
+        given = {"-H": self.hosts_listed, "--hostfile": self.hosts_file, "--discover": self.discover}
+        sources = [option for option, value in given.items() if value]
+        if len(sources) > 1:
+            raise UserError(f"{' and '.join(sources)}: each says which hosts there are; give one of them")
 
     @property
     def has_hosts(self) -> bool:
         """Whether there is a list of hosts."""
-        return self.hosts_file is not None or self.discover is not None
+        return bool(self.hosts_listed or self.hosts_file or self.discover)
 
     def hosts(self) -> list[Host]:
         """The hosts that are listed now."""
-        return read_hosts(self.hosts_file) if self.hosts_file is not None else discover_hosts(self.discover or "")
+        if self.hosts_file is not None:
+            return read_hosts(self.hosts_file)
+        return discover_hosts(self.discover) if self.discover is not None else list(self.hosts_listed)
 
 
 def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Members:
@@ -114,6 +121,7 @@ def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Me
     if wanted.discover is not None:
         least = least or 1
     hosts = wanted.hosts()
+    _check_slots(hosts, least)
     answers = probe_all(hosts, wanted.interface)
     usable: list[tuple[str, int]] = []
     answered: list[Found] = []
@@ -135,6 +143,18 @@ def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Me
     taken = answered[: len(places)]
     address = next((found.seen_from for found in taken if found.seen_from is not None), None)
     return Members(processes, _smallest([found.machine for found in taken]), tuple(places), address)
+
+
+def _check_slots(hosts: Sequence[Host], needed: int | None) -> None:
+    """Spares the user a wait for hosts that could not be enough."""
+    room = sum(host.slots or 0 for host in hosts)
+    if needed and hosts and needed > room and all(host.slots for host in hosts):
+        names = ", ".join(f"{host.name}:{host.slots}" for host in hosts[:_NAMED_HOSTS])
+        more = f" and {len(hosts) - _NAMED_HOSTS} more" if len(hosts) > _NAMED_HOSTS else ""
+        raise TooFew(
+            f"launch: {needed} processes are needed, the hosts have slots for {room} ({names}{more}); lower -np, "
+            "or give them more"
+        )
 
 
 def _of_allocation(given: Allocation, limit: int | None) -> Members:
@@ -165,7 +185,7 @@ def wait_for_members(wanted: Wanted, least: int | None, first: bool, say: Callab
     Args:
         wanted: by the user.
         least: processes that are needed; None for all of the list.
-        first: whether this is the first start: then a host of `--hosts` that cannot take part is a mistake.
+        first: whether this is the first start: then a listed host that cannot take part is a mistake.
         say: shows a line to the user.
 
     Returns:
@@ -182,7 +202,7 @@ def wait_for_members(wanted: Wanted, least: int | None, first: bool, say: Callab
             return members(wanted, least, say)
         except TooFew as error:
             reason = str(error)
-            if first and wanted.hosts_file is not None:
+            if first and wanted.discover is None:
                 raise UserError(reason) from error
         except UserError as error:
             reason = str(error)

@@ -67,7 +67,7 @@ def test_every_start_of_train_has_the_same_new_run_folder(tmp_path: Path) -> Non
         (["--max-restarts", "-1"], "--max-restarts -1: it must be 0 or more"),
         (["--stall-timeout", "-2"], "--stall-timeout -2: seconds, 0 or more; 0 is for ever"),
         (["--min-np", "3"], "--min-np 3 is more than -np 2; it must be at most as much"),
-        (["--hosts", "none"], "--hosts none: cannot be read (No such file or directory); name a file with a host a"),
+        (["--hosts", "none"], "--hostfile none: cannot be read (No such file or directory); name a file with a host a"),
         (["--max-restarts", "1", "train", "--epochs", "x"], "argument --epochs: invalid float value: 'x'; see: hvd-i"),
     ],
 )

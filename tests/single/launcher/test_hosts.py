@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.launcher.hosts import Host, Place, discover_hosts, fill, parse_hosts, read_hosts
+from hvd_imagenet.launcher.hosts import Host, Place, discover_hosts, fill, listed_hosts, parse_hosts, read_hosts
 
 
 def test_both_ways_of_writing_and_comments() -> None:
@@ -15,12 +15,12 @@ def test_both_ways_of_writing_and_comments() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("-oProxyCommand=reboot:2", "h: '-oProxyCommand=reboot:2' is not a host and its slots; write one a line, as"),
+        ("-oProxyCommand=reboot:2", "h: '-oProxyCommand=reboot:2' is not a host and its slots, 1 or more; write one a"),
         ("node1;reboot", "h: 'node1;reboot' is not a host and its slots"),
         ("node1:0", "h: 'node1:0' is not a host and its slots"),
         ("node1:two", "h: 'node1:two' is not a host and its slots"),
         ("node1 node2", "h: 'node1 node2' is not a host and its slots"),
-        ("node1:2\nnode1:4", "h: node1 is listed twice; give it one line with all of its slots"),
+        ("node1:2\nnode1:4", "h: node1 is listed twice; list it once with all of its slots"),
     ],
 )
 def test_what_is_no_host(text: str, message: str) -> None:
@@ -29,11 +29,40 @@ def test_what_is_no_host(text: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+def test_a_list_on_the_command_line() -> None:
+    assert listed_hosts("node-1:8,10.0.0.7") == (Host("node-1", 8), Host("10.0.0.7"))
+
+
+LIST_MESSAGES = {
+    "": "-H '': not a list of hosts and their slots; write them as in: -H node1:8,node2:8",
+    "node1:2,": "-H 'node1:2,': not a list of hosts and their slots; write them as in: -H node1:8,node2:8",
+    "node1:": "-H node1:: 'node1:' is not a host and its slots, 1 or more; write them as in: -H node1:8,node2:8",
+    "a:2,b:0": "-H a:2,b:0: 'b:0' is not a host and its slots, 1 or more; write them as in: -H node1:8,node2:8",
+    "a:2,a:2": "-H a:2,a:2: a is listed twice; list it once with all of its slots",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), LIST_MESSAGES.items())
+def test_what_is_no_list_of_hosts(text: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        listed_hosts(text)
+    assert str(caught.value) == message
+
+
+def test_a_list_where_a_file_belongs() -> None:
+    with pytest.raises(
+        UserError, match=r"--hostfile a:2,b:2: cannot be read \(No such .*\); a list of hosts is for -H"
+    ):
+        read_hosts(Path("a:2,b:2"))
+
+
 def test_a_file_that_cannot_be_read_or_is_empty(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--hosts .*none: cannot be read \(No such file or directory\); name a file"):
+    with pytest.raises(
+        UserError, match=r"--hostfile .*none: cannot be read \(No such file or directory\); name a file"
+    ):
         read_hosts(tmp_path / "none")
     (tmp_path / "empty").write_text("# nothing yet\n")
-    with pytest.raises(UserError, match=r"--hosts .*empty: no host in it; write one a line, as in: node1:8"):
+    with pytest.raises(UserError, match=r"--hostfile .*empty: no host in it; write one a line, as in: node1:8"):
         read_hosts(tmp_path / "empty")
 
 
@@ -53,7 +82,7 @@ def test_discovery(tmp_path: Path) -> None:
     [
         ("echo no queue >&2; exit 3", "exit code 3, it says: no queue; it must print the hosts"),
         ("exit 1", "exit code 1, it says: nothing; it must print the hosts"),
-        ("echo 'a b c'", "'a b c' is not a host and its slots; write one a line, as in: node1:8"),
+        ("echo 'a b c'", "'a b c' is not a host and its slots, 1 or more; write one a line, as in: node1:8"),
     ],
 )
 def test_a_script_that_fails(tmp_path: Path, text: str, message: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hvd_imagenet import __version__
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher import membership, probe
-from hvd_imagenet.launcher.hosts import Place
+from hvd_imagenet.launcher.hosts import Place, listed_hosts
 from hvd_imagenet.launcher.machine import Machine
 from hvd_imagenet.launcher.membership import TooFew, Wanted, members, wait_for_members
 from hvd_imagenet.launcher.probe import Found
@@ -75,6 +75,21 @@ def test_at_the_first_start_a_listed_host_that_does_not_answer_is_a_mistake(
     assert str(caught.value) == f"launch: all of the hosts are needed, 4 can be had; b: {REFUSED}"
 
 
+@pytest.mark.parametrize(
+    ("hosts", "message"),
+    [
+        ("a:2,b:4", "a:2, b:4"),
+        ("a:1,b:1,c:1,d:1,e:1,f:1", "a:1, b:1, c:1, d:1 and 2 more"),
+    ],
+)
+def test_more_processes_than_slots_is_told_before_any_host_is_asked(hosts: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        wait_for_members(Wanted(7, hosts_listed=listed_hosts(hosts)), 7, first=True, say=print)
+    assert str(caught.value) == (
+        f"launch: 7 processes are needed, the hosts have slots for 6 ({message}); lower -np, or give them more"
+    )
+
+
 def test_later_it_is_waited_for_and_taken_back(
     cluster: dict[str, Found | str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +133,7 @@ def test_this_machine_alone() -> None:
         ({"processes": 4, "most": 2}, "-np 4 is more than --max-np 2; it must be at most as much"),
         (
             {"hosts_file": Path("h"), "discover": "d"},
-            "--hosts and --discover both say which hosts there are; give one of them",
+            "--hostfile and --discover: each says which hosts there are; give one of them",
         ),
     ],
 )
