@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "parallel"))
-from network import Cluster, missing
+from network import Cluster, missing_packages, why_not
 from ranks import program, run
 
 _GONE_WITHIN_S = 15.0
@@ -25,9 +25,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def three_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The hosts, for all tests; skipped where the machine cannot have them, as for a user who is not root."""
-    reason = missing()
-    if reason:
+    if reason := why_not():
         pytest.skip(reason)
+    assert not missing_packages(), f"install {' '.join(missing_packages())}, as `make test-cluster` does"
     with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
 

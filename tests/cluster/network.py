@@ -21,7 +21,14 @@ import psutil
 
 NAMES = ("node1", "node2", "node3")
 INTERFACE = "eth0"
-TOOLS = {"ip": "iproute2", "tc": "iproute2", "unshare": "util-linux", "sshd": "openssh-server", "ssh": "openssh-client"}
+TOOLS = {
+    "ip": "iproute2",
+    "tc": "iproute2",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+}
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 _PR_SET_PDEATHSIG = 1
 _READY_WITHIN_S = 10.0
@@ -95,18 +102,20 @@ class Host(NamedTuple):
         return found
 
 
-def missing() -> str:
-    """Why there can be no such hosts on this machine; empty where there can."""
+def why_not() -> str:
+    """Why this machine cannot have such hosts, whatever is installed; empty where it can."""
     if os.geteuid() != 0:
         return "hosts in network namespaces need root"
-    packages = sorted({package for tool, package in TOOLS.items() if shutil.which(tool, path=_PATH) is None})
-    if packages:
-        return f"not installed: {', '.join(packages)}; `make test-cluster` installs what it needs"
     words = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "true"]
     tried = subprocess.run(words, capture_output=True, text=True, check=False)
     if tried.returncode != 0:
         return f"no namespaces here ({tried.stderr.strip()}); a container needs --privileged for them"
     return ""
+
+
+def missing_packages() -> list[str]:
+    """Debian's packages that are to be installed first."""
+    return sorted({package for tool, package in TOOLS.items() if shutil.which(tool, path=_PATH) is None})
 
 
 class Cluster:

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
 from network import NAMES, Cluster, Host
 
@@ -32,6 +34,17 @@ with socket.create_connection((sys.argv[1], 5000)) as connection:
     connection.shutdown(socket.SHUT_WR)
     connection.recv(1)
     print(sorted(times)[10], 40.0 / (time.perf_counter() - began_s))
+"""
+
+
+HOLD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from network import Cluster
+with Cluster(Path(sys.argv[2])) as cluster:
+    print(*(host.pid for host in cluster.hosts), flush=True)
+    sys.stdin.read()
 """
 
 
@@ -82,3 +95,16 @@ def test_a_cable_may_be_pulled(cluster: Cluster) -> None:
     assert subprocess.run(cluster.hosts[0].command(words), capture_output=True, check=False).returncode == 255
     cluster.plug(cluster.hosts[2], plugged=True)
     assert on(cluster.hosts[0], "ssh", "node3", "hostname") == "node3"
+
+
+def test_hosts_end_with_the_process_that_has_made_them(cluster: Cluster, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", HOLD, str(Path(__file__).parent), str(tmp_path)]
+    holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    first_processes = [psutil.Process(int(word)) for word in holder.stdout.readline().split()]
+    assert len(first_processes) == len(NAMES)
+    sleeper = subprocess.Popen(Host("node1", "", first_processes[0].pid).command(["sleep", "100"]))
+    holder.kill()
+    holder.wait()
+    assert psutil.wait_procs(first_processes, timeout=10)[1] == []
+    assert sleeper.wait(timeout=10) != 0
