@@ -154,14 +154,11 @@ def check_network(hosts: Sequence[str], measured: Measured) -> Iterator[Finding]
     slow = list(_check_slow(measured.pairs)) if len(measured.pairs) > 2 else []
     yield from slow
     if not missing and not slow:
+        count = f"{len(every)} pair{'s' if len(every) > 1 else ''}"
         least = min(measured.pairs, key=lambda pair: pair.bytes_per_s)
-        slowest = max(pair.latency_s for pair in measured.pairs)
-        yield Finding(
-            "network",
-            "ok",
-            f"{len(every)} pair{'s' if len(every) > 1 else ''}, the slowest {least.bytes_per_s / 1e6:,.0f} MB/s ({' and '.join(least.hosts)}), "
-            f"at most {slowest * 1e6:,.0f} µs a message",
-        )
+        rate = f"{least.bytes_per_s / 1e6:,.0f} MB/s ({' and '.join(least.hosts)})"
+        latency_us = max(pair.latency_s for pair in measured.pairs) * 1e6
+        yield Finding("network", "ok", f"{count}, the slowest {rate}, at most {latency_us:,.0f} µs a message")
 
 
 def _check_slow(pairs: Sequence[Pair]) -> Iterator[Finding]:
