@@ -19,7 +19,6 @@ from hvd_imagenet.doctor.resources import (
     check_limits,
     check_machines,
     check_names,
-    check_shared_memory,
 )
 from hvd_imagenet.horovod_build.finding import Finding
 from hvd_imagenet.launcher.hosts import Host
@@ -104,5 +103,4 @@ def compare(hosts: Sequence[Host], answers: Mapping[str, Answer], interface: str
     yield from check_interface(reports, interface)
     yield from check_names(reports, interface)
     yield from check_limits(reports, processes)
-    yield from check_shared_memory(reports)
     yield from check_own_findings(reports)

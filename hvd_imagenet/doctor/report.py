@@ -23,7 +23,7 @@ import hvd_imagenet
 from hvd_imagenet.data.listing import list_dataset
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build.doctor import examine
-from hvd_imagenet.horovod_build.doctor_host import gpu_names, host_address, interfaces
+from hvd_imagenet.horovod_build.doctor_host import gpu_names, host_address, interfaces, shared_memory_mb
 from hvd_imagenet.horovod_build.finding import Finding
 from hvd_imagenet.horovod_build.installed import installed_frameworks, read_build_info
 from hvd_imagenet.horovod_build.toolchain import mpi_version
@@ -35,8 +35,6 @@ MARK = "hvd-imagenet report: "
 PACKAGES = ("numpy", "keras", "horovod", "mpi4py")
 _NCCL_PREFIX = "nvidia-nccl-"
 _MB = 10**6
-_SHARED_MEMORY = Path("/dev/shm")
-_INFINIBAND = Path("/sys/class/infiniband")
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,6 @@ class Report:
         memory_mb: main memory that is free.
         shared_memory_mb: size of /dev/shm; None where there is none.
         open_files: how many files a process may have open.
-        locked_memory_kb: how much memory a process may lock; None for any amount.
-        infiniband: whether it has such a network.
         addresses: IPv4 address of each network interface that is up.
         name_address: IPv4 address that its own name resolves to there; None for none.
         data: the images; None where none were asked for.
@@ -83,8 +79,6 @@ class Report:
     memory_mb: int
     shared_memory_mb: int | None
     open_files: int
-    locked_memory_kb: int | None
-    infiniband: bool
     addresses: Mapping[str, str]
     name_address: str | None
     data: Data | None = None
@@ -136,17 +130,14 @@ def look(data: Path | None = None) -> Report:
         >>> look().versions["hvd_imagenet"] == hvd_imagenet.__version__
         True
     """
-    locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     return Report(
         node=os.uname().nodename,
         versions=versions(),
         machine=this_machine(),
         gpus=tuple(gpu_names()),
         memory_mb=psutil.virtual_memory().available // _MB,
-        shared_memory_mb=_size_mb(_SHARED_MEMORY),
+        shared_memory_mb=shared_memory_mb(),
         open_files=_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
-        locked_memory_kb=None if locked == resource.RLIM_INFINITY else locked // 1000,
-        infiniband=_INFINIBAND.is_dir() and any(_INFINIBAND.iterdir()),
         addresses=interfaces(),
         name_address=host_address(),
         data=None if data is None else look_at_data(data),
@@ -155,14 +146,6 @@ def look(data: Path | None = None) -> Report:
 
 def _files(limit: int) -> int:
     return sys.maxsize if limit == resource.RLIM_INFINITY else limit
-
-
-def _size_mb(folder: Path) -> int | None:
-    try:
-        there = os.statvfs(folder)
-    except OSError:
-        return None
-    return there.f_frsize * there.f_blocks // _MB
 
 
 def versions() -> dict[str, str]:

@@ -12,9 +12,6 @@ from hvd_imagenet.launcher.mpirun import default_processes
 # A process's own files and threads, and up to four connections to every other process (MPI, Gloo's contexts).
 _OWN_FILES = 256
 _FILES_A_PROCESS = 4
-# Docker gives 64 MB. NVIDIA asks for 1 GB in a container with several GPUs.
-_SHARED_MEMORY_MB = 256
-_SHARED_MEMORY_OF_GPUS_MB = 1000
 
 
 def _is_loopback(address: str) -> bool:
@@ -123,7 +120,7 @@ def check_names(reports: Mapping[str, Report], interface: str | None) -> Iterato
 
 
 def check_limits(reports: Mapping[str, Report], processes: int) -> Iterator[Finding]:
-    """Whether processes may open and lock what they need (ulimit -n, ulimit -l).
+    """Whether a process may open as many files and connections as it needs (ulimit -n).
 
     Args:
         reports: by host.
@@ -144,38 +141,6 @@ def check_limits(reports: Mapping[str, Report], processes: int) -> Iterator[Find
         )
     else:
         yield Finding("open files", "ok", f"at least {min(report.open_files for report in reports.values())} a process")
-    limited = [host for host, report in reports.items() if report.infiniband and report.locked_memory_kb is not None]
-    if limited:
-        yield Finding(
-            "locked memory",
-            "warning",
-            f"{among(limited, reports)}: a process may lock {reports[limited[0]].locked_memory_kb} kB, "
-            "too little for InfiniBand's buffers",
-            "set memlock unlimited in /etc/security/limits.conf; docker --ulimit memlock=-1",
-        )
-
-
-def check_shared_memory(reports: Mapping[str, Report]) -> Iterator[Finding]:
-    """Whether /dev/shm is large enough for the processes of a host to talk through.
-
-    Args:
-        reports: by host.
-
-    Returns:
-        What is in the way, or one finding that nothing is.
-    """
-    small = {
-        host: "none" if report.shared_memory_mb is None else f"{report.shared_memory_mb} MB"
-        for host, report in reports.items()
-        if (report.shared_memory_mb or 0)
-        < (_SHARED_MEMORY_OF_GPUS_MB if report.machine.gpus > 1 else _SHARED_MEMORY_MB)
-    }
-    if small:
-        remedy = "docker run --shm-size=1g (or --ipc=host); elsewhere mount -o remount,size=1g /dev/shm"
-        yield Finding("shared memory", "warning", f"/dev/shm is small: {by_value(small)}", remedy)
-    else:
-        least = min(report.shared_memory_mb or 0 for report in reports.values())
-        yield Finding("shared memory", "ok", f"at least {least} MB")
 
 
 def check_machines(hosts: Sequence[Host], reports: Mapping[str, Report]) -> Iterator[Finding]:

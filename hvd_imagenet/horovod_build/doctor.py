@@ -1,6 +1,13 @@
 """`doctor`: all the checks, in the order in which they are shown."""
 
-from hvd_imagenet.horovod_build.doctor_host import check_cores, check_gpus, check_host_name, check_interface
+from hvd_imagenet.horovod_build.doctor_host import (
+    check_cores,
+    check_gpus,
+    check_host_name,
+    check_interface,
+    check_locked_memory,
+    check_shared_memory,
+)
 from hvd_imagenet.horovod_build.doctor_security import check_security
 from hvd_imagenet.horovod_build.doctor_software import (
     check_build_tools,
@@ -21,6 +28,8 @@ CHECKS = (
     check_interface,
     check_host_name,
     check_cores,
+    check_shared_memory,
+    check_locked_memory,
     check_gpus,
     check_decoder,
     check_build_tools,

@@ -2,9 +2,11 @@
 
 import ipaddress
 import os
+import resource
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -14,6 +16,11 @@ from hvd_imagenet.horovod_build.installed import framework_version, read_build_i
 _MB = 10**6
 _MPI_INTERFACES = "OMPI_MCA_btl_tcp_if_include"
 _LITTLE_MEMORY_MB = 2000
+_SHARED_MEMORY = Path("/dev/shm")
+# Docker gives 64 MB. NVIDIA asks for 1 GB in a container with several GPUs.
+_SHARED_MEMORY_MB = 256
+_SHARED_MEMORY_OF_GPUS_MB = 1000
+_INFINIBAND = Path("/sys/class/infiniband")
 
 
 def interfaces() -> dict[str, str]:
@@ -99,6 +106,41 @@ def check_cores() -> Iterator[Finding]:
         yield Finding("memory", "warning", f"{available_mb} MB free", "use fewer processes or a smaller --per-worker")
     else:
         yield Finding("memory", "ok", f"{available_mb} MB free")
+
+
+def shared_memory_mb() -> int | None:
+    """The size of /dev/shm; None where there is none."""
+    try:
+        there = os.statvfs(_SHARED_MEMORY)
+    except OSError:
+        return None
+    return there.f_frsize * there.f_blocks // _MB
+
+
+def check_shared_memory() -> Iterator[Finding]:
+    """Whether /dev/shm is large enough for the processes of this host to talk through."""
+    size_mb = shared_memory_mb()
+    if (size_mb or 0) >= (_SHARED_MEMORY_OF_GPUS_MB if len(gpu_names()) > 1 else _SHARED_MEMORY_MB):
+        yield Finding("shared memory", "ok", f"/dev/shm of {size_mb} MB")
+        return
+    yield Finding(
+        "shared memory",
+        "warning",
+        "there is no /dev/shm" if size_mb is None else f"/dev/shm of {size_mb} MB is small",
+        "docker run --shm-size=1g, or --ipc=host; elsewhere: mount -o remount,size=1g /dev/shm",
+    )
+
+
+def check_locked_memory() -> Iterator[Finding]:
+    """Whether InfiniBand, where there is any, may lock its buffers (ulimit -l)."""
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    if limit != resource.RLIM_INFINITY and _INFINIBAND.is_dir() and any(_INFINIBAND.iterdir()):
+        yield Finding(
+            "locked memory",
+            "warning",
+            f"a process may lock {limit // 1000} kB, too little for InfiniBand's buffers",
+            "set memlock to unlimited in /etc/security/limits.conf; docker run --ulimit memlock=-1",
+        )
 
 
 def gpu_names() -> list[str]:

@@ -8,12 +8,10 @@ from hvd_imagenet.doctor.resources import (
     check_limits,
     check_machines,
     check_names,
-    check_shared_memory,
     shared_interfaces,
 )
 from hvd_imagenet.horovod_build.finding import Finding
 from hvd_imagenet.launcher.hosts import Host
-from hvd_imagenet.launcher.machine import Machine
 
 LO = {"lo": "127.0.0.1"}
 DOCKER = {"lo": "127.0.0.1", "docker0": "172.17.0.1"}
@@ -123,31 +121,6 @@ def test_open_files() -> None:
     (finding,) = check_limits(reports, 193)
     assert finding.status == "warning"
     assert finding.message == "node1: a process may open 1024 files, and one of 193 may need 1028"
-
-
-@pytest.mark.parametrize(
-    ("infiniband", "locked", "warned"), [(True, 64, True), (True, None, False), (False, 64, False)]
-)
-def test_locked_memory_matters_to_infiniband(infiniband: bool, locked: int | None, warned: bool) -> None:
-    findings = list(check_limits(cluster(2, changed=2, infiniband=infiniband, locked_memory_kb=locked), 2))
-    messages = [finding.message for finding in findings if finding.name == "locked memory"]
-    assert messages == (["node2: a process may lock 64 kB, too little for InfiniBand's buffers"] if warned else [])
-
-
-@pytest.mark.parametrize(
-    ("size_mb", "gpus", "status", "message"),
-    [
-        (4000, 0, "ok", "at least 4000 MB"),
-        (64, 0, "warning", "/dev/shm is small: 64 MB on node2"),
-        (None, 0, "warning", "/dev/shm is small: none on node2"),
-        (512, 0, "ok", "at least 512 MB"),
-        (512, 2, "warning", "/dev/shm is small: 512 MB on node2"),
-    ],
-)
-def test_shared_memory(size_mb: int | None, gpus: int, status: str, message: str) -> None:
-    reports = cluster(2, changed=2, shared_memory_mb=size_mb, machine=Machine(4, gpus, True))
-    (finding,) = check_shared_memory(reports)
-    assert (finding.status, finding.message) == (status, message)
 
 
 @pytest.mark.parametrize(

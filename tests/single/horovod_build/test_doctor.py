@@ -1,10 +1,12 @@
 """`doctor` on environments that are made up, good ones and bad ones."""
 
 import json
+import resource
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -212,6 +214,47 @@ def test_memory_and_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert statuses(doctor_host.check_cores())["cores"] == "ok"
     monkeypatch.setattr(doctor_host, "_LITTLE_MEMORY_MB", 10**12)
     assert statuses(doctor_host.check_cores())["memory"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "gpus", "status", "message"),
+    [
+        (15625, 0, "warning", "/dev/shm of 64 MB is small"),
+        (62500, 1, "ok", "/dev/shm of 256 MB"),
+        (62500, 2, "warning", "/dev/shm of 256 MB is small"),
+        (None, 0, "warning", "there is no /dev/shm"),
+    ],
+)
+def test_shared_memory(
+    monkeypatch: pytest.MonkeyPatch, blocks: int | None, gpus: int, status: str, message: str
+) -> None:
+    def statvfs(path: Path) -> Any:
+        if blocks is None:
+            raise FileNotFoundError(path)
+        return SimpleNamespace(f_frsize=4096, f_blocks=blocks)
+
+    monkeypatch.setattr("os.statvfs", statvfs)
+    monkeypatch.setattr(doctor_host, "gpu_names", lambda: ["H200"] * gpus)
+    (finding,) = doctor_host.check_shared_memory()
+    assert (finding.status, finding.message) == (status, message)
+
+
+@pytest.mark.parametrize(
+    ("devices", "limit", "messages"),
+    [
+        (["mlx5_0"], 64_000, ["a process may lock 64 kB, too little for InfiniBand's buffers"]),
+        (["mlx5_0"], resource.RLIM_INFINITY, []),
+        ([], 64_000, []),
+    ],
+)
+def test_locked_memory_matters_to_infiniband(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, devices: list[str], limit: int, messages: list[str]
+) -> None:
+    for device in devices:
+        (tmp_path / device).mkdir()
+    monkeypatch.setattr(doctor_host, "_INFINIBAND", tmp_path)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+    assert [finding.message for finding in doctor_host.check_locked_memory()] == messages
 
 
 def test_build_tools_missing(monkeypatch: pytest.MonkeyPatch) -> None:
