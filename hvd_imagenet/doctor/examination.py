@@ -12,7 +12,7 @@ from hvd_imagenet.doctor.comparing import (
     check_reached,
     check_versions,
 )
-from hvd_imagenet.doctor.network import Measured, check_measurable, check_network, measure
+from hvd_imagenet.doctor.network import Measured, check_measurable, check_network, limit_s, measure
 from hvd_imagenet.doctor.report import Report
 from hvd_imagenet.doctor.resources import (
     check_interface,
@@ -68,7 +68,7 @@ def examine_hosts(
         obstacles = list(check_measurable(reports))
         findings += obstacles
         if len(reports) > 1 and not obstacles and _can_start(reports, interface):
-            say(f"doctor: measuring the network between {len(reports)} hosts")
+            say(f"doctor: measuring the network between {len(reports)} hosts ({limit_s(len(reports))} s at most)")
             measured = measure(reports, interface)
             findings += check_network(list(reports), measured)
     return Examined(answers, measured, findings)

@@ -56,6 +56,22 @@ class Measured(NamedTuple):
     said: str = ""
 
 
+def limit_s(hosts: int) -> int:
+    """The time after which a measurement is given up.
+
+    Args:
+        hosts: how many there are.
+
+    Returns:
+        Seconds; a good network needs a fifth of it.
+
+    Example:
+        >>> limit_s(3), limit_s(64)
+        (45, 345)
+    """
+    return _START_S + _ROUND_S * len(rounds(hosts))
+
+
 def measure(reports: Mapping[str, Report], interface: str | None) -> Measured:
     """Measures the network between each two hosts, with a process on each.
 
@@ -70,29 +86,29 @@ def measure(reports: Mapping[str, Report], interface: str | None) -> Measured:
         UserError: there is no mpirun, or one that is not understood.
     """
     hosts = list(reports)
-    limit_s = _START_S + _ROUND_S * len(rounds(len(hosts)))
+    time_s = limit_s(len(hosts))
     environment = allowed_environment(os.environ)
     command = build_command(
-        len(hosts), [sys.executable, "-m", "hvd_imagenet.doctor.pairs", str(limit_s)], _ONE_PROCESS,
+        len(hosts), [sys.executable, "-m", "hvd_imagenet.doctor.pairs", str(time_s)], _ONE_PROCESS,
         environment=environment, places=[Place(host, 1) for host in hosts], interface=interface,
     )  # fmt: skip
     with tempfile.TemporaryFile() as lines, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=lines, stderr=errors, start_new_session=True
         )
-        code = _wait(process, limit_s + _LAST_WORDS_S)
+        code = _wait(process, time_s + _LAST_WORDS_S)
         lines.seek(0)
         errors.seek(0)
         host_of = {report.node: host for host, report in reports.items()}
         pairs = tuple(_pairs(lines.read().decode(errors="replace"), host_of))
         said = [line for line in errors.read().decode(errors="replace").splitlines() if any(map(str.isalnum, line))]
-        return Measured(pairs, limit_s, "" if code == 0 else (said or [f"exit code {code}"])[-1].strip())
+        return Measured(pairs, time_s, "" if code == 0 else (said or [f"exit code {code}"])[-1].strip())
 
 
-def _wait(process: "subprocess.Popen[bytes]", limit_s: float) -> int:
+def _wait(process: "subprocess.Popen[bytes]", timeout_s: float) -> int:
     """The exit code; mpirun is asked to end its processes where it does not end in time, or this program is ended."""
     try:
-        return process.wait(limit_s)
+        return process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         return -1
     finally:

@@ -45,7 +45,10 @@ def test_good_hosts(network: list[Any], capsys: pytest.CaptureFixture[str], tmp_
     shown = capsys.readouterr()
     assert "node1 - node2                                    35     1,650" in shown.out
     assert "ok       network: 1 pair, the slowest 1,650 MB/s (node1 and node2)" in shown.out
-    assert shown.err.splitlines() == ["doctor: asking 2 hosts", "doctor: measuring the network between 2 hosts"]
+    assert shown.err.splitlines() == [
+        "doctor: asking 2 hosts",
+        "doctor: measuring the network between 2 hosts (35 s at most)",
+    ]
     found = json.loads(file.read_text())
     assert found["works"] is True
     assert set(found["hosts"]) == {"node1", "node2"}
