@@ -10,5 +10,5 @@ COMMANDS = {
     "train": "train a network with any minibatch on any number of processes",
     "evaluate": "top-1 and top-5 validation error of a checkpoint",
     "export": "write a checkpoint's weights under torchvision's or Keras' names",
-    "launch": "start a command on several processes (mpirun underneath)",
+    "launch": "start a command on several processes, here or on a cluster",
 }

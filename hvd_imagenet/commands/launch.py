@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 
 from hvd_imagenet.commands import COMMANDS
 from hvd_imagenet.commands.launch_options import EXAMPLES as EXAMPLES
@@ -16,6 +17,7 @@ from hvd_imagenet.launcher.local import check_processes, resolve_program
 from hvd_imagenet.launcher.membership import Wanted, wait_for_members
 from hvd_imagenet.launcher.slurm import allocation
 from hvd_imagenet.launcher.supervisor import Job, check_network, supervise
+from hvd_imagenet.launcher.tuning import Tuning, tuning_notes
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,8 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
         launcher,
         arguments.max_restarts,
         arguments.stall_timeout,
+        _tuning(arguments),
     )
     members = wait_for_members(wanted, wanted.least or wanted.processes, first=True, say=_say)
+    for note in tuning_notes(job.tuning, launcher, members.machine):
+        _say(note)
     if arguments.dry_run:
         print(shlex.join(job.command(members, starts=0)))
         return 0
@@ -68,6 +73,11 @@ def _wanted(arguments: argparse.Namespace, launcher: str) -> Wanted:
         start_timeout_s=arguments.start_timeout,
         allocation=allocation(os.environ) if launcher == "srun" else None,
     )
+
+
+def _tuning(arguments: argparse.Namespace) -> Tuning:
+    """The tuning that the options choose."""
+    return Tuning(**{field.name: getattr(arguments, field.name) for field in fields(Tuning)})
 
 
 def _of_starts(program: list[str], words: Sequence[str], restarts: int) -> Callable[[int], list[str]]:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from hvd_imagenet.launcher.choice import LAUNCHERS
+from hvd_imagenet.launcher.tuning import ALGORITHMS
 
 EXAMPLES = """\
 examples:
@@ -59,6 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-restarts", type=int, default=0, metavar="R", help="start again from the last checkpoint (default: 0)")
     add("--min-np", type=int, metavar="A", help="fewest processes to go on with (default: as many as at first)")
     add("--max-np", type=int, metavar="B", help="most processes")
+    add = parser.add_argument_group("tuning of Horovod and MPI").add_argument
+    add("--timeline", type=Path, metavar="FILE", help="write Horovod's timeline of every tensor, for chrome://tracing")
+    add("--autotune", action="store_true", help="let Horovod look for the best fusion threshold and cycle time")
+    add("--fusion-threshold-mb", type=float, metavar="MB", help="reduce so much at once (Horovod's default: 128)")
+    add("--cycle-time-ms", type=float, metavar="MS", help="look for tensors so often (default: 20 on CPUs, 1 on GPUs)")
+    add("--hierarchical-allreduce", action="store_true", help="NCCL within hosts, MPI between them")
+    text = f"over MPI: {', '.join(ALGORITHMS)} (default: MPI chooses by size and processes)"
+    add("--allreduce-algorithm", choices=ALGORITHMS, metavar="NAME", help=text)
     parser.add_argument(
         "program",
         nargs=argparse.REMAINDER,

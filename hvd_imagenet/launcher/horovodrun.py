@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from hvd_imagenet.launcher.environment import TERMINAL_VARIABLE
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
-from hvd_imagenet.launcher.mpirun import tuning
+from hvd_imagenet.launcher.tuning import DEFAULT, Tuning, tuning_variables
 
 GLOO_TIMEOUT_S = 600
 """Gloo's own 30 s are too short for 50 hosts to connect, and for a rank that saves a checkpoint alone."""
@@ -21,6 +21,7 @@ def horovodrun_command(
     terminal: bool,
     places: Sequence[Place] = (),
     interface: str | None = None,
+    chosen: Tuning = DEFAULT,
 ) -> list[str]:
     """The whole argument list.
 
@@ -33,9 +34,10 @@ def horovodrun_command(
         terminal: whether what the processes print goes to a terminal.
         places: the hosts; none for this machine.
         interface: the network interface for all traffic between hosts; None leaves the choice to Horovod.
+        chosen: of tuning, by the user.
 
     Returns:
-        env with what `tuning` chooses, horovodrun, its options, and the command.
+        env with what is chosen here, horovodrun, its options, and the command.
 
     Example:
         >>> print(*horovodrun_command("horovodrun", 2, ["true"], machine=Machine(2, 0, True), environment={},
@@ -44,7 +46,7 @@ def horovodrun_command(
             horovodrun --gloo --disable-cache -np 2 true
     """
     fullest = max((place.processes for place in places), default=processes)
-    variables = tuning(fullest, machine, environment)
+    variables = tuning_variables(fullest, machine, environment, chosen)
     if "HOROVOD_GLOO_TIMEOUT_SECONDS" not in environment:
         variables["HOROVOD_GLOO_TIMEOUT_SECONDS"] = str(GLOO_TIMEOUT_S)
     if terminal:

@@ -6,14 +6,17 @@ import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.environment import launched_size
 from hvd_imagenet.launcher.horovodrun import horovodrun_command
 from hvd_imagenet.launcher.hosts import Place
+from hvd_imagenet.launcher.hydra import hydra_command, is_hydra
 from hvd_imagenet.launcher.machine import Machine
 from hvd_imagenet.launcher.mpirun import mpirun_command, open_mpi_major
 from hvd_imagenet.launcher.srun import mpi_plugin, srun_command
+from hvd_imagenet.launcher.tuning import DEFAULT, Tuning
 
 
 def resolve_program(words: Sequence[str], own_commands: Collection[str]) -> list[str]:
@@ -132,6 +135,7 @@ def build_command(
     places: Sequence[Place] = (),
     interface: str | None = None,
     forwarded: Sequence[str] = (),
+    chosen: Tuning = DEFAULT,
 ) -> list[str]:
     """The launcher's command for this machine, this user and the Open MPI that is installed.
 
@@ -144,6 +148,7 @@ def build_command(
         places: the hosts; none for this machine.
         interface: the network interface between them; None for any.
         forwarded: names of the variables that other hosts get.
+        chosen: of tuning, by the user.
 
     Returns:
         An argument list.
@@ -155,25 +160,24 @@ def build_command(
         >>> build_command(1, ["true"], Machine(cores=1, gpus=0, whole=True))[-1]
         'true'
     """
-    terminal = sys.stdout.isatty()
+    job: dict[str, Any] = {
+        "machine": machine, "environment": environment, "terminal": sys.stdout.isatty(), "places": places,
+        "interface": interface, "chosen": chosen,
+    }  # fmt: skip
     if launcher == "horovodrun":
-        return horovodrun_command(
-            find_beside("horovodrun", "get it with: hvd-imagenet install-horovod"), processes, program,
-            machine=machine, environment=environment, terminal=terminal, places=places, interface=interface,
-        )  # fmt: skip
+        horovodrun = find_beside("horovodrun", "get it with: hvd-imagenet install-horovod")
+        return horovodrun_command(horovodrun, processes, program, **job)
+    job["forwarded"] = forwarded
     if launcher == "srun":
         srun = find_beside("srun", "start on a host of the Slurm cluster")
-        listing = _answer([srun, "--mpi=list"])
-        return srun_command(
-            srun, mpi_plugin(listing, "pmix"), processes, program, machine=machine, environment=environment,
-            terminal=terminal, places=places, interface=interface, forwarded=forwarded,
-        )  # fmt: skip
+        plugin = mpi_plugin(_answer([srun, "--mpi=list"]), "pmix")
+        return srun_command(srun, plugin, processes, program, **job)
     mpirun = find_mpirun()
-    return mpirun_command(
-        mpirun, open_mpi_major(_answer([mpirun, "--version"]), mpirun), processes, program,
-        machine=machine, environment=environment, root=os.geteuid() == 0, terminal=terminal, places=places,
-        interface=interface, forwarded=forwarded,
-    )  # fmt: skip
+    version = _answer([mpirun, "--version"])
+    if is_hydra(version):
+        return hydra_command(mpirun, processes, program, **job)
+    major = open_mpi_major(version, mpirun)
+    return mpirun_command(mpirun, major, processes, program, root=os.geteuid() == 0, **job)
 
 
 def _answer(command: Sequence[str]) -> str:

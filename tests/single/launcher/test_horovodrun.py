@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from hvd_imagenet.launcher.horovodrun import horovodrun_command
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
+from hvd_imagenet.launcher.tuning import Tuning
 
 CPU = Machine(cores=2, gpus=0, whole=True)
 SERVER = Machine(cores=64, gpus=8, whole=True)
@@ -26,6 +28,11 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
         },
         "env OMP_NUM_THREADS=16 TF_NUM_INTRAOP_THREADS=16 HOROVOD_GLOO_TIMEOUT_SECONDS=600 "
         "horovodrun --gloo --disable-cache -np 7 -H node1:4,node2:3 --network-interface eth1",
+    ),
+    "autotuning and a timeline": (
+        {"processes": 2, "machine": CPU, "chosen": Tuning(timeline=Path("/tmp/t"), autotune=True)},
+        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_TIMELINE=/tmp/t HOROVOD_AUTOTUNE=1 "
+        "HOROVOD_GLOO_TIMEOUT_SECONDS=600 horovodrun --gloo --disable-cache -np 2",
     ),
     "the user's own settings stay, and no value of theirs is written out": (
         {

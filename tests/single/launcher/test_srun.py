@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
 from hvd_imagenet.launcher.srun import mpi_plugin, srun_command
+from hvd_imagenet.launcher.tuning import Tuning
 
 CPU = Machine(cores=2, gpus=0, whole=True)
 SERVER = Machine(cores=64, gpus=8, whole=True)
@@ -37,11 +39,25 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
             "environment": {"OMP_NUM_THREADS": "7", "WANDB_API_KEY": "hunter2"},
             "forwarded": ["OMP_NUM_THREADS", "WANDB_API_KEY"],
         },
-        "env TF_NUM_INTRAOP_THREADS=8 OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_tcp_if_include=eth1 "
-        "HOROVOD_GLOO_IFACE=eth1 NCCL_SOCKET_IFNAME=eth1 "
+        "env TF_NUM_INTRAOP_THREADS=8 HOROVOD_GLOO_IFACE=eth1 NCCL_SOCKET_IFNAME=eth1 "
+        "OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_tcp_if_include=eth1 "
         "srun --mpi=pmix --nodes=2 --ntasks=15 --cpus-per-task=8 --cpu-bind=cores --kill-on-bad-exit=1 --input=none "
         "--export=HOROVOD_GLOO_IFACE,NCCL_SOCKET_IFNAME,OMPI_MCA_btl_tcp_if_include,OMPI_MCA_mpi_yield_when_idle,"
         "OMP_NUM_THREADS,TF_NUM_INTRAOP_THREADS,WANDB_API_KEY",
+    ),
+    "an algorithm and a timeline": (
+        {
+            "processes": 1,
+            "machine": SERVER,
+            "places": [Place("node1", 1)],
+            "chosen": Tuning(Path("/tmp/timeline.json"), allreduce_algorithm="ring"),
+        },
+        "env OMP_NUM_THREADS=64 TF_NUM_INTRAOP_THREADS=64 HOROVOD_TIMELINE=/tmp/timeline.json "
+        "OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_coll=^han,hcoll,ucc OMPI_MCA_coll_tuned_use_dynamic_rules=1 "
+        "OMPI_MCA_coll_tuned_allreduce_algorithm=4 "
+        "srun --mpi=pmix --nodes=1 --ntasks=1 --cpus-per-task=64 --cpu-bind=cores --kill-on-bad-exit=1 --input=none "
+        "--export=HOROVOD_TIMELINE,OMPI_MCA_coll,OMPI_MCA_coll_tuned_allreduce_algorithm,"
+        "OMPI_MCA_coll_tuned_use_dynamic_rules,OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,TF_NUM_INTRAOP_THREADS",
     ),
 }
 

@@ -1,0 +1,183 @@
+"""What makes a job fast, or shows why it is not: defaults for a machine, and the user's own choices."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.launcher.machine import Machine
+
+# Horovod's background thread looks for work once a cycle. At its default of 1 ms it takes a core that computes
+# away for long enough to cost a CPU run a third of its speed; a GPU's processes have cores to spare.
+CPU_CYCLE_TIME_MS = 20
+
+# What `--allreduce-algorithm` takes → the number of Open MPI's coll/tuned, and the name that MPICH has.
+_ALGORITHMS = {
+    "linear": ("1", None),
+    "nonoverlapping": ("2", None),
+    "recursive-doubling": ("3", "recursive_doubling"),
+    "ring": ("4", "ring"),
+    "segmented-ring": ("5", None),
+    "rabenseifner": ("6", "reduce_scatter_allgather"),
+}
+ALGORITHMS = tuple(_ALGORITHMS)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What the user has chosen of Horovod's and MPI's tuning.
+
+    Args:
+        timeline: file for Horovod's timeline of every tensor, written by rank 0; None for no timeline.
+        autotune: whether Horovod looks for the best fusion threshold and cycle time during the run.
+        fusion_threshold_mb: bytes that Horovod reduces at once, in MiB; 0 for no fusion, None for its default.
+        cycle_time_ms: between two looks for tensors to reduce; None for the default.
+        hierarchical_allreduce: whether NCCL reduces within a host before MPI does between hosts.
+        allreduce_algorithm: of MPI, one of ALGORITHMS; None leaves the choice to MPI, by size and processes.
+
+    Raises:
+        UserError: a value that cannot be.
+
+    Example:
+        >>> Tuning(fusion_threshold_mb=64, cycle_time_ms=2.5).variables
+        {'HOROVOD_FUSION_THRESHOLD': '67108864', 'HOROVOD_CYCLE_TIME': '2.5'}
+    """
+
+    timeline: Path | None = None
+    autotune: bool = False
+    fusion_threshold_mb: float | None = None
+    cycle_time_ms: float | None = None
+    hierarchical_allreduce: bool = False
+    allreduce_algorithm: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.fusion_threshold_mb is not None and not 0 <= self.fusion_threshold_mb <= 2**20:
+            raise UserError(f"--fusion-threshold-mb {self.fusion_threshold_mb:g}: MiB, 0 (no fusion) or more")
+        if self.cycle_time_ms is not None and not 0 < self.cycle_time_ms <= 1e5:
+            raise UserError(f"--cycle-time-ms {self.cycle_time_ms:g}: milliseconds, more than 0")
+        if self.timeline is not None and (self.timeline.is_dir() or not self.timeline.absolute().parent.is_dir()):
+            raise UserError(f"--timeline {self.timeline}: must be a file in a folder that is there")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables that Horovod reads the choices from."""
+        values: dict[str, str] = {}
+        if self.timeline is not None:
+            values["HOROVOD_TIMELINE"] = str(self.timeline.absolute())
+        if self.autotune:
+            values["HOROVOD_AUTOTUNE"] = "1"
+        if self.fusion_threshold_mb is not None:
+            values["HOROVOD_FUSION_THRESHOLD"] = str(int(self.fusion_threshold_mb * 2**20))
+        if self.cycle_time_ms is not None:
+            values["HOROVOD_CYCLE_TIME"] = f"{self.cycle_time_ms:g}"
+        if self.hierarchical_allreduce:
+            values["HOROVOD_HIERARCHICAL_ALLREDUCE"] = "1"
+        return values
+
+
+DEFAULT = Tuning()
+
+
+def tuning_variables(
+    processes: int, machine: Machine, environment: Mapping[str, str], chosen: Tuning = DEFAULT
+) -> dict[str, str]:
+    """The variables that a run on this machine needs to be fast, less those that the user has set.
+
+    Args:
+        processes: how many are started on the fullest host.
+        machine: what they share.
+        environment: the variables that they inherit.
+        chosen: by the user's options, which win over the environment.
+
+    Returns:
+        Names and values. Threads: an equal share of the cores for PyTorch and numpy (OpenMP) and for TensorFlow.
+
+    Example:
+        >>> tuning_variables(2, Machine(cores=8, gpus=0, whole=True), {"OMP_NUM_THREADS": "1"})
+        {'TF_NUM_INTRAOP_THREADS': '4', 'HOROVOD_CYCLE_TIME': '20'}
+    """
+    threads = str(max(1, machine.cores // processes))
+    values = {"OMP_NUM_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads}
+    # Horovod does not tune what is set.
+    if machine.gpus == 0 and not chosen.autotune:
+        values["HOROVOD_CYCLE_TIME"] = str(CPU_CYCLE_TIME_MS)
+    return {name: value for name, value in values.items() if name not in environment} | chosen.variables
+
+
+def open_mpi_parameters(chosen: Tuning, environment: Mapping[str, str]) -> dict[str, str]:
+    """The parameters of Open MPI that fix the algorithm of its allreduce.
+
+    Args:
+        chosen: by the user's options.
+        environment: the variables that the processes inherit.
+
+    Returns:
+        Names and values, for --mca or as OMPI_MCA_…; empty where Open MPI chooses. What would be asked before
+        coll/tuned on several hosts is left out, unless the user has a list of such components themselves.
+
+    Example:
+        >>> open_mpi_parameters(Tuning(allreduce_algorithm="ring"), {"OMPI_MCA_coll": "tuned,basic"})
+        {'coll_tuned_use_dynamic_rules': '1', 'coll_tuned_allreduce_algorithm': '4'}
+    """
+    if chosen.allreduce_algorithm is None:
+        return {}
+    number, _ = _ALGORITHMS[chosen.allreduce_algorithm]
+    values = {"coll_tuned_use_dynamic_rules": "1", "coll_tuned_allreduce_algorithm": number}
+    return values if "OMPI_MCA_coll" in environment else {"coll": "^han,hcoll,ucc", **values}
+
+
+def mpich_variables(chosen: Tuning) -> dict[str, str]:
+    """The variable that fixes the algorithm of MPICH's allreduce.
+
+    Args:
+        chosen: by the user's options.
+
+    Returns:
+        Its name and value; empty where MPICH chooses.
+
+    Raises:
+        UserError: MPICH does not have the algorithm.
+
+    Example:
+        >>> mpich_variables(Tuning(allreduce_algorithm="rabenseifner"))
+        {'MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM': 'reduce_scatter_allgather'}
+    """
+    if chosen.allreduce_algorithm is None:
+        return {}
+    _, name = _ALGORITHMS[chosen.allreduce_algorithm]
+    if name is None:
+        there = ", ".join(ours for ours, (_, theirs) in _ALGORITHMS.items() if theirs)
+        raise UserError(f"--allreduce-algorithm {chosen.allreduce_algorithm}: MPICH does not have it; it has {there}")
+    return {"MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM": name}
+
+
+def tuning_notes(chosen: Tuning, launcher: str, machine: Machine) -> list[str]:
+    """What the user should know of their choices before the start.
+
+    Args:
+        chosen: by the user's options.
+        launcher: mpirun, srun or horovodrun.
+        machine: what the processes of a host share.
+
+    Returns:
+        Lines to show, perhaps none.
+
+    Raises:
+        UserError: a choice that cannot be had with this launcher.
+
+    Example:
+        >>> tuning_notes(Tuning(allreduce_algorithm="ring"), "mpirun", Machine(cores=2, gpus=0, whole=True))
+        ['launch: MPI reduces by ring (--allreduce-algorithm)']
+    """
+    notes = []
+    if chosen.allreduce_algorithm is not None:
+        if launcher == "horovodrun":
+            raise UserError(
+                f"--allreduce-algorithm {chosen.allreduce_algorithm}: horovodrun reduces over Gloo, whose algorithm "
+                "Horovod chooses; leave it out, or use --launcher mpirun"
+            )
+        where = "MPI reduces" if machine.gpus == 0 else "what MPI reduces (NCCL has NCCL_ALGO) is reduced"
+        notes.append(f"launch: {where} by {chosen.allreduce_algorithm} (--allreduce-algorithm)")
+    if chosen.hierarchical_allreduce and machine.gpus == 0:
+        notes.append("note: --hierarchical-allreduce changes nothing without GPUs: within hosts it reduces by NCCL")
+    return notes
