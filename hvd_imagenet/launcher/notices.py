@@ -15,6 +15,15 @@ _HOROVODRUN = re.compile(
     rb"RuntimeError: Horovod detected that one or more processes exited with non-zero status"
     rb"(?:.*\n)*?Exit code: \d+\n\n"
 )
+# srun says whose exit code was not 0 and what it ends for it; what else it says, of lost nodes or time limits, is news.
+_SRUN = re.compile(
+    rb"^(?:srun: error: \S+: tasks? [\d,-]+: Exited with exit code \d+"
+    rb"|srun: (?:\S+: )*Terminating (?:StepId=|job step )\S+"
+    rb"|srun: Job step aborted: Waiting up to \d+ seconds for job step to finish\."
+    rb"|slurmstepd(?:-\S+)?: error: \*\*\* STEP \S+ ON \S+ CANCELLED AT \S+ \*\*\*)\n",
+    re.MULTILINE,
+)
+_SRUN_STARTS = (b"srun: ", b"slurmstepd")
 
 
 def split_notice(text: bytes) -> tuple[bytes, bytes]:
@@ -32,6 +41,7 @@ def split_notice(text: bytes) -> tuple[bytes, bytes]:
         >>> split_notice(b"no notice")
         (b'no notice', b'')
     """
+    text = _SRUN.sub(b"", text)
     for start in _MPIRUN_STARTS:
         begin = text.find(start)
         if begin >= 0:
@@ -41,7 +51,7 @@ def split_notice(text: bytes) -> tuple[bytes, bytes]:
     if begin >= 0:
         found = _HOROVODRUN.match(text, begin)
         return _without(text, begin, found.end() if found else None)
-    kept = max(_overlap(text, start) for start in (*_MPIRUN_STARTS, _TRACEBACK))
+    kept = max(_srun_line(text), *(_overlap(text, start) for start in (*_MPIRUN_STARTS, _TRACEBACK)))
     return text[: len(text) - kept], text[len(text) - kept :]
 
 
@@ -51,6 +61,12 @@ def _without(text: bytes, begin: int, end: int | None) -> tuple[bytes, bytes]:
         return text[:begin], text[begin:]
     shown, waiting = split_notice(text[end:])
     return text[:begin] + shown, waiting
+
+
+def _srun_line(text: bytes) -> int:
+    """The length of a line of srun's at the end of `text` that has not ended, or may become one."""
+    line = text[text.rfind(b"\n") + 1 :]
+    return len(line) if any(line.startswith(start) or start.startswith(line) for start in _SRUN_STARTS) else 0
 
 
 def _traceback(text: bytes) -> int:

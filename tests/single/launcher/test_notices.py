@@ -18,6 +18,19 @@ HOROVODRUN = (
 OTHER = HOROVODRUN[: HOROVODRUN.index(b"RuntimeError")] + b"ValueError: Gloo support has not been built.\n"
 OF_RANK = b'Traceback (most recent call last):\n  File "/x/train.py", line 8, in <module>\nRuntimeError: x\n'
 KILLED = RULE + b"prterun noticed that process rank 0 with PID 4369 on node vm exited on\nsignal 9 (Killed).\n" + RULE
+SRUN = (
+    b"srun: error: n1: task 0: Exited with exit code 2\n"
+    b"srun: Terminating StepId=7.0\n"
+    b"srun: launch/slurm: _step_signal: Terminating StepId=7.0\n"
+    b"slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-23T14:30:00 ***\n"
+    b"srun: Job step aborted: Waiting up to 32 seconds for job step to finish.\n"
+    b"srun: error: n[1-2]: tasks 1-3,5: Exited with exit code 143\n"
+)
+SRUN_NEWS = (
+    b"slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-23T14:30:00 DUE TO TIME LIMIT ***\n"
+    b"srun: error: n2: task 1: Out Of Memory\n"
+    b"srun: error: Node failure on n2\n"
+)
 
 
 def shown(chunks):
@@ -34,6 +47,8 @@ def shown(chunks):
         (b"error: x\n" + NOTICE, b"error: x\n"),
         (b"a\n" + NOTICE + b"b\n" + NOTICE + b"c", b"a\nb\nc"),
         (KILLED, KILLED),
+        (b"error: x\n" + SRUN, b"error: x\n"),
+        (SRUN + SRUN_NEWS + SRUN + b"srun: erro", SRUN_NEWS + b"srun: erro"),
         (RULE + b"a user's own table\n" + RULE, RULE + b"a user's own table\n" + RULE),
         (RULE + NOTICE, RULE),
         (NOTICE[:-10], NOTICE[:-10]),
@@ -46,6 +61,8 @@ def shown(chunks):
         "after an error",
         "between",
         "a crash is told",
+        "srun",
+        "srun's news",
         "other rules",
         "after a rule",
         "unfinished",
