@@ -45,7 +45,8 @@ _PREFIXES = (
     # GPUs
     *("CUDA_", "CUDNN_", "CUBLAS_", "NVIDIA_", "NCCL_", "HIP_", "ROCM_", "ROCR_", "RCCL_", "MIOPEN_"),
     # MPI, networks, batch systems
-    *("OMPI_", "OPAL_", "PMIX_", "PRTE_", "UCX_", "UCC_", "FI_", "SLURM_", "PBS_", "LSB_"),
+    *("OMPI_", "OPAL_", "PMIX_", "PRTE_", "MPICH_", "MPIR_", "I_MPI_", "HYDRA_", "UCX_", "UCC_", "FI_"),
+    *("SLURM_", "PBS_", "LSB_"),
 )
 # SLURM_JWT and Terraform's TF_VAR_… and TF_TOKEN_… begin like what is allowed.
 _CREDENTIAL = re.compile(r"(KEY|TOKENS?|SECRET|PASSWORD|PASSWD|CREDENTIALS?|JWT)(_|$)|^TF_VAR_", re.IGNORECASE)

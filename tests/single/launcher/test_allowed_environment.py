@@ -9,7 +9,18 @@ from hvd_imagenet.launcher.allowed_environment import allowed_environment, is_al
     [
         *("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS"),
         *("TF_NUM_INTRAOP_THREADS", "KERAS_BACKEND", "HOROVOD_CYCLE_TIME", "NCCL_DEBUG", "CUDA_VISIBLE_DEVICES"),
-        *("OMPI_MCA_btl", "PMIX_RANK", "PRTE_MCA_x", "UCX_TLS", "SLURM_JOB_ID", "TMPDIR", "USER", "HVD_IMAGENET_KEY"),
+        *(
+            "OMPI_MCA_btl",
+            "PMIX_RANK",
+            "PRTE_MCA_x",
+            "I_MPI_PIN",
+            "MPIR_CVAR_X",
+            "UCX_TLS",
+            "SLURM_JOB_ID",
+            "TMPDIR",
+            "USER",
+            "HVD_IMAGENET_KEY",
+        ),
     ],
 )
 def test_what_training_reads_is_passed_on(name):
