@@ -119,7 +119,13 @@ def mpirun_command(
             --mca btl ^tcp --stdin none -x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20 true
     """
     fullest = max((place.processes for place in places), default=processes)
-    words = [mpirun, "-np", str(processes), *_hosts(places, interface, major), *placement(fullest, machine)]
+    words = [
+        mpirun,
+        "-np",
+        str(processes),
+        *_hosts(places, interface, major, environment),
+        *placement(fullest, machine),
+    ]
     # A process that waits for the others gives its core to the threads that still compute.
     words += ["--mca", "mpi_yield_when_idle", "1"]
     for name, value in open_mpi_parameters(chosen, environment).items():
@@ -145,10 +151,13 @@ def mpirun_command(
     return [*words, *command]
 
 
-def _hosts(places: Sequence[Place], interface: str | None, major: int) -> list[str]:
+def _hosts(places: Sequence[Place], interface: str | None, major: int, environment: Mapping[str, str]) -> list[str]:
     """The options that name the hosts and the network between them."""
     runtime = "--prtemca" if major == 5 else "--mca"
     words = []
+    if "SLURM_JOB_ID" in environment:
+        # Open MPI would take all nodes of Slurm's allocation, whatever hosts were asked for.
+        words += [runtime, "ras", "^slurm", runtime, "plm", "ssh" if major == 5 else "rsh"]
     if places:
         words += ["-H", ",".join(f"{place.host}:{place.processes}" for place in places)]
         words += [word for name, value in _KEEPALIVE.items() for word in (runtime, name, str(value))]

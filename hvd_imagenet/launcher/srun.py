@@ -31,7 +31,7 @@ def mpi_plugin(listing: str, wanted: str) -> str:
     if wanted not in there:
         raise UserError(
             f"launch: srun --mpi={wanted}: this Slurm has {', '.join(there) or 'no such list'}; use --launcher mpirun "
-            "with -H, or have Slurm's plugin installed (Debian: slurm-wlm-basic-plugins)"
+            "with -H, or have Slurm's plugin installed (Debian: slurm-wlm-basic-plugins, libpmix-dev)"
         )
     return wanted
 
@@ -71,15 +71,18 @@ def srun_command(
 
     Example:
         >>> places = [Place("node1", 2), Place("node2", 2)]
-        >>> print(*srun_command("srun", "pmix", 4, ["true"], machine=Machine(2, 0, True), environment={},
-        ...                     terminal=False, places=places, forwarded=["HOME", "SLURM_JOB_ID"]))
-        ... # doctest: +NORMALIZE_WHITESPACE
-        env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 OMPI_MCA_mpi_yield_when_idle=1
-            srun --mpi=pmix --nodes=2 --ntasks=4 --cpus-per-task=1 --cpu-bind=cores --kill-on-bad-exit=1 --input=none
-            --export=HOME,HOROVOD_CYCLE_TIME,OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,TF_NUM_INTRAOP_THREADS true
+        >>> words = srun_command("srun", "pmix", 4, ["true"], machine=Machine(2, 0, True), environment={},
+        ...                      terminal=False, places=places, forwarded=["HOME", "SLURM_JOB_ID"])
+        >>> print(*words[words.index("srun") : -2])
+        srun --mpi=pmix --nodes=2 --ntasks=4 --cpus-per-task=1 --kill-on-bad-exit=1 --input=none
+        >>> words[-2].split(",")[:2]
+        ['--export=HOME', 'HOROVOD_CYCLE_TIME']
     """
     fullest = max(one.processes for one in places)
     variables = tuning_variables(fullest, machine, environment, chosen)
+    # Slurm offers munge as well, without which Open MPI's wheel was built, as each rank would say at length.
+    if "PMIX_MCA_psec" not in environment:
+        variables["PMIX_MCA_psec"] = "native"
     # A process that waits for the others gives its core to the threads that still compute.
     parameters = {"mpi_yield_when_idle": "1", **open_mpi_parameters(chosen, environment)}
     if interface:
@@ -89,9 +92,10 @@ def srun_command(
     if terminal:
         variables[TERMINAL_VARIABLE] = "1"
     passed = sorted({name for name in forwarded if not name.startswith("SLURM_")} | set(variables))
+    # With as many CPUs as processes use, Slurm binds each to its own.
     return [
         "env", *(f"{name}={value}" for name, value in variables.items()),
         srun, f"--mpi={plugin}", f"--nodes={len(places)}", f"--ntasks={processes}",
-        f"--cpus-per-task={max(1, machine.cores // fullest)}", "--cpu-bind=cores", "--kill-on-bad-exit=1",
+        f"--cpus-per-task={max(1, machine.cores // fullest)}", "--kill-on-bad-exit=1",
         "--input=none", f"--export={','.join(passed)}", *command,
     ]  # fmt: skip

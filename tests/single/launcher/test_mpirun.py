@@ -78,6 +78,24 @@ GOLDEN = {
         "mpirun -np 1 --map-by slot:PE=2 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp -stdin none -q "
         "-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_AUTOTUNE=1",
     ),
+    "inside a Slurm allocation the nodes are not Open MPI's to take": (
+        {"major": 5, "processes": 1, "machine": CPU, "environment": {"SLURM_JOB_ID": "7"}},
+        "mpirun -np 1 --prtemca ras ^slurm --prtemca plm ssh --map-by slot:PE=2 --bind-to core "
+        "--mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
+        "-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_CYCLE_TIME=20",
+    ),
+    "the same with hosts, Open MPI 4": (
+        {
+            "major": 4,
+            "processes": 1,
+            "machine": SERVER,
+            "environment": {"SLURM_JOB_ID": "7"},
+            "places": [Place("node1", 1)],
+        },
+        "mpirun -np 1 --mca ras ^slurm --mca plm rsh -H node1:1 --mca oob_tcp_keepalive_time 10 "
+        "--mca oob_tcp_keepalive_intvl 5 --mca oob_tcp_keepalive_probes 3 --map-by slot:PE=64 --bind-to core "
+        "--mca mpi_yield_when_idle 1 -stdin none -q -x OMP_NUM_THREADS=64 -x TF_NUM_INTRAOP_THREADS=64",
+    ),
     "one machine needs no variable's name, Open MPI 4": (
         {"major": 4, "processes": 1, "machine": CPU, "interface": "lo", "forwarded": ["HOME"]},
         "mpirun -np 1 --mca btl_tcp_if_include lo --mca oob_tcp_if_include lo --map-by slot:PE=2 --bind-to core "

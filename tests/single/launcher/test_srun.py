@@ -18,17 +18,19 @@ TWO = [Place("node1", 2), Place("node2", 2)]
 GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "two nodes of two cores": (
         {"processes": 4, "machine": CPU, "places": TWO, "forwarded": ["HOME", "HVD_IMAGENET_MONITOR", "SLURM_CONF"]},
-        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 OMPI_MCA_mpi_yield_when_idle=1 "
-        "srun --mpi=pmix --nodes=2 --ntasks=4 --cpus-per-task=1 --cpu-bind=cores --kill-on-bad-exit=1 --input=none "
+        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 PMIX_MCA_psec=native "
+        "OMPI_MCA_mpi_yield_when_idle=1 "
+        "srun --mpi=pmix --nodes=2 --ntasks=4 --cpus-per-task=1 --kill-on-bad-exit=1 --input=none "
         "--export=HOME,HOROVOD_CYCLE_TIME,HVD_IMAGENET_MONITOR,OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,"
-        "TF_NUM_INTRAOP_THREADS",
+        "PMIX_MCA_psec,TF_NUM_INTRAOP_THREADS",
     ),
     "one process on a node, with a terminal": (
         {"processes": 1, "machine": CPU, "places": [Place("node1", 1)], "terminal": True},
-        "env OMP_NUM_THREADS=2 TF_NUM_INTRAOP_THREADS=2 HOROVOD_CYCLE_TIME=20 OMPI_MCA_mpi_yield_when_idle=1 "
-        "HVD_IMAGENET_TERMINAL=1 srun --mpi=pmix --nodes=1 --ntasks=1 --cpus-per-task=2 --cpu-bind=cores "
+        "env OMP_NUM_THREADS=2 TF_NUM_INTRAOP_THREADS=2 HOROVOD_CYCLE_TIME=20 PMIX_MCA_psec=native "
+        "OMPI_MCA_mpi_yield_when_idle=1 "
+        "HVD_IMAGENET_TERMINAL=1 srun --mpi=pmix --nodes=1 --ntasks=1 --cpus-per-task=2 "
         "--kill-on-bad-exit=1 --input=none --export=HOROVOD_CYCLE_TIME,HVD_IMAGENET_TERMINAL,"
-        "OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,TF_NUM_INTRAOP_THREADS",
+        "OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,PMIX_MCA_psec,TF_NUM_INTRAOP_THREADS",
     ),
     "servers of GPUs, an interface; the user's own settings stay, and no value of theirs is written out": (
         {
@@ -36,12 +38,12 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
             "machine": SERVER,
             "places": [Place("node1", 8), Place("node2", 7)],
             "interface": "eth1",
-            "environment": {"OMP_NUM_THREADS": "7", "WANDB_API_KEY": "hunter2"},
+            "environment": {"OMP_NUM_THREADS": "7", "PMIX_MCA_psec": "munge", "WANDB_API_KEY": "hunter2"},
             "forwarded": ["OMP_NUM_THREADS", "WANDB_API_KEY"],
         },
         "env TF_NUM_INTRAOP_THREADS=8 HOROVOD_GLOO_IFACE=eth1 NCCL_SOCKET_IFNAME=eth1 "
         "OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_tcp_if_include=eth1 "
-        "srun --mpi=pmix --nodes=2 --ntasks=15 --cpus-per-task=8 --cpu-bind=cores --kill-on-bad-exit=1 --input=none "
+        "srun --mpi=pmix --nodes=2 --ntasks=15 --cpus-per-task=8 --kill-on-bad-exit=1 --input=none "
         "--export=HOROVOD_GLOO_IFACE,NCCL_SOCKET_IFNAME,OMPI_MCA_btl_tcp_if_include,OMPI_MCA_mpi_yield_when_idle,"
         "OMP_NUM_THREADS,TF_NUM_INTRAOP_THREADS,WANDB_API_KEY",
     ),
@@ -53,11 +55,12 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
             "chosen": Tuning(Path("/tmp/timeline.json"), allreduce_algorithm="ring"),
         },
         "env OMP_NUM_THREADS=64 TF_NUM_INTRAOP_THREADS=64 HOROVOD_TIMELINE=/tmp/timeline.json "
-        "OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_coll=^han,hcoll,ucc OMPI_MCA_coll_tuned_use_dynamic_rules=1 "
-        "OMPI_MCA_coll_tuned_allreduce_algorithm=4 "
-        "srun --mpi=pmix --nodes=1 --ntasks=1 --cpus-per-task=64 --cpu-bind=cores --kill-on-bad-exit=1 --input=none "
+        "PMIX_MCA_psec=native OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_coll=^han,hcoll,ucc "
+        "OMPI_MCA_coll_tuned_use_dynamic_rules=1 OMPI_MCA_coll_tuned_allreduce_algorithm=4 "
+        "srun --mpi=pmix --nodes=1 --ntasks=1 --cpus-per-task=64 --kill-on-bad-exit=1 --input=none "
         "--export=HOROVOD_TIMELINE,OMPI_MCA_coll,OMPI_MCA_coll_tuned_allreduce_algorithm,"
-        "OMPI_MCA_coll_tuned_use_dynamic_rules,OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,TF_NUM_INTRAOP_THREADS",
+        "OMPI_MCA_coll_tuned_use_dynamic_rules,OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,PMIX_MCA_psec,"
+        "TF_NUM_INTRAOP_THREADS",
     ),
 }
 
@@ -89,5 +92,5 @@ def test_a_slurm_without_pmix(listing: str, there: str) -> None:
         mpi_plugin(listing, "pmix")
     assert str(caught.value) == (
         f"launch: srun --mpi=pmix: this Slurm has {there}; use --launcher mpirun with -H, or have Slurm's plugin "
-        "installed (Debian: slurm-wlm-basic-plugins)"
+        "installed (Debian: slurm-wlm-basic-plugins, libpmix-dev)"
     )
