@@ -113,6 +113,6 @@ def test_inside_an_allocation_srun_is_the_launcher(
     (path / "srun").unlink()
     assert main(["launch", "--dry-run", "--", sys.executable]) == 2
     assert capsys.readouterr().err == (
-        "error: --launcher auto: there is no srun on PATH; start on a host of the Slurm cluster, or use --launcher local "
-        "for this node alone\n"
+        "error: --launcher auto: there is no srun on PATH; start on a host of the Slurm cluster, or use --launcher "
+        "local for this node alone\n"
     )
