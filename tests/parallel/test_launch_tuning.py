@@ -1,0 +1,51 @@
+"""`launch --timeline` and the other tuning options reach Horovod, over MPI and over Gloo."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from ranks import program, run
+
+TIMEOUT_S = 90
+PROGRAM = """
+import os, sys
+import horovod.torch as hvd, torch
+
+hvd.init()
+assert hvd.allreduce(torch.ones(3), name="the_gradient", op=hvd.Sum).tolist() == [2, 2, 2]
+hvd.shutdown()
+names = ("HOROVOD_CYCLE_TIME", "HOROVOD_FUSION_THRESHOLD", "HOROVOD_AUTOTUNE")
+sys.stdout.write(" ".join(str(os.environ.get(name)) for name in names) + "\\n")
+"""
+
+
+@pytest.mark.parametrize("launcher", ["mpirun", "horovodrun"])
+def test_horovod_writes_its_timeline(tmp_path: Path, launcher: str) -> None:
+    timeline = tmp_path / "timeline, of two ranks.json"
+    options = [
+        "--launcher",
+        launcher,
+        "--timeline",
+        str(timeline),
+        "--cycle-time-ms",
+        "5",
+        "--fusion-threshold-mb",
+        "2",
+    ]
+    done = run(
+        program("launch", "-np", "2", *options, "--", sys.executable, "-c", PROGRAM),
+        timeout_s=TIMEOUT_S,
+        HOROVOD_CYCLE_TIME="3",
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("5 2097152 None") == 2
+    assert "the_gradient" in timeline.read_text()
+    assert f"{'MPI' if launcher == 'mpirun' else 'GLOO'}_ALLREDUCE" in timeline.read_text()
+
+
+def test_what_is_to_be_tuned_is_not_fixed() -> None:
+    done = run(program("launch", "-np", "2", "--autotune", "--", sys.executable, "-c", PROGRAM), timeout_s=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "None None 1\n" * 2
