@@ -85,6 +85,8 @@ def srun_command(
         variables["PMIX_MCA_psec"] = "native"
     # A process that waits for the others gives its core to the threads that still compute.
     parameters = {"mpi_yield_when_idle": "1", **open_mpi_parameters(chosen, environment)}
+    if len(places) == 1 and "OMPI_MCA_btl" not in environment:
+        parameters["btl"] = "^tcp"  # shared memory serves one host, and listens nowhere
     if interface:
         parameters["btl_tcp_if_include"] = interface
         variables |= {"HOROVOD_GLOO_IFACE": interface, "NCCL_SOCKET_IFNAME": interface}

@@ -27,9 +27,9 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "one process on a node, with a terminal": (
         {"processes": 1, "machine": CPU, "places": [Place("node1", 1)], "terminal": True},
         "env OMP_NUM_THREADS=2 TF_NUM_INTRAOP_THREADS=2 HOROVOD_CYCLE_TIME=20 PMIX_MCA_psec=native "
-        "OMPI_MCA_mpi_yield_when_idle=1 "
-        "HVD_IMAGENET_TERMINAL=1 srun --mpi=pmix --nodes=1 --ntasks=1 --cpus-per-task=2 "
-        "--kill-on-bad-exit=1 --input=none --export=HOROVOD_CYCLE_TIME,HVD_IMAGENET_TERMINAL,"
+        "OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl=^tcp HVD_IMAGENET_TERMINAL=1 "
+        "srun --mpi=pmix --nodes=1 --ntasks=1 --cpus-per-task=2 --kill-on-bad-exit=1 --input=none "
+        "--export=HOROVOD_CYCLE_TIME,HVD_IMAGENET_TERMINAL,OMPI_MCA_btl,"
         "OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,PMIX_MCA_psec,TF_NUM_INTRAOP_THREADS",
     ),
     "servers of GPUs, an interface; the user's own settings stay, and no value of theirs is written out": (
@@ -52,6 +52,7 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
             "processes": 1,
             "machine": SERVER,
             "places": [Place("node1", 1)],
+            "environment": {"OMPI_MCA_btl": "self,tcp"},
             "chosen": Tuning(Path("/tmp/timeline.json"), allreduce_algorithm="ring"),
         },
         "env OMP_NUM_THREADS=64 TF_NUM_INTRAOP_THREADS=64 HOROVOD_TIMELINE=/tmp/timeline.json "
