@@ -1,0 +1,108 @@
+"""`launch` inside a Slurm allocation: srun starts what it guards and watches, with the exit codes that mpirun has."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from ranks import program
+from slurm import ENDED, Slurm
+from test_slurm_jobs import slurm as slurm
+from test_slurm_jobs import two_nodes as two_nodes
+
+TIMEOUT_S = 60
+SECRET = "hunter2-0123456789abcdef"
+PRINT = """
+import os
+from hvd_imagenet.launcher.environment import launched_local_rank, launched_rank, launched_size
+print(launched_rank(), launched_size(), launched_local_rank(), os.uname().nodename, os.environ["OMP_NUM_THREADS"])
+assert not {"WANDB_API_KEY", "HVD_IMAGENET_SECRET"} & set(os.environ)
+"""
+LAST_FAILS = """
+import os, sys, time
+from hvd_imagenet.launcher.environment import launched_rank, launched_size
+if os.environ["HVD_IMAGENET_RESTARTS"] == "0":
+    if launched_rank() == launched_size() - 1:
+        sys.exit(7)
+    time.sleep(50)
+"""
+LOSES_ITS_GUARD = """
+import os, signal, time
+from hvd_imagenet.launcher.environment import launched_rank
+time.sleep(1)
+if launched_rank() == 2:
+    os.kill(os.getppid(), signal.SIGKILL)
+time.sleep(50)
+"""
+FOUR_RANKS = ["0 4 0 node1 1", "1 4 1 node1 1", "2 4 0 node2 1", "3 4 1 node2 1"]
+# sbatch's options, those of launch, and what the processes print
+PLACES = {
+    "as asked for of Slurm": (["--nodes=2", "--ntasks-per-node=2"], [], FOUR_RANKS),
+    "one for each processor": (["--nodes=2", "--exclusive"], [], FOUR_RANKS),
+    "fewer, spread": (["--nodes=2", "--ntasks=4"], ["-np", "2"], ["0 2 0 node1 2", "1 2 0 node2 2"]),
+    "one of two processors": (["--nodes=1", "--ntasks=1", "--cpus-per-task=2"], [], ["0 1 0 node1 2"]),
+    "local": (["--nodes=2", "--ntasks=4"], ["--launcher", "local", "-np", "2"], ["0 2 0 node1 1", "1 2 1 node1 1"]),
+}
+MISTAKES = {
+    "more than there is room for": (
+        ["-np", "5"],
+        "error: -np 5: Slurm's job {job} has room for 4 processes (4 CPUs on",
+    ),
+    "no such interface": (["--network-interface", "ib7"], "error: --network-interface ib7: this host has none of this"),
+}
+
+
+def launch_in_job(
+    slurm: Slurm, output: Path, options: list[str], launch: list[str], script: str
+) -> tuple[str, str, list[str]]:
+    """Number and exit code of a job, and the lines that it writes."""
+    line = shlex.join(program("launch", *launch, "--", sys.executable, "-c", script))
+    words = [*options, f"--output={output}", "--wrap", f"exec {line}"]
+    number = slurm.submit(*words, variables={"WANDB_API_KEY": SECRET})
+    ended = slurm.wait_for(number, ENDED, TIMEOUT_S)
+    note = "note: the processes do not get WANDB_API_KEY; --env NAME passes one on"
+    return number, ended["ExitCode"], [one for one in output.read_text().splitlines() if one != note]
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_slurm_srun_where_ranks_are(slurm: Slurm, tmp_path: Path, case: str) -> None:
+    options, launch, expected = PLACES[case]
+    _, code, lines = launch_in_job(slurm, tmp_path / "output", options, launch, PRINT)
+    assert (code, sorted(lines)) == ("0:0", expected)
+
+
+def test_slurm_srun_exit_code_comes_back_without_a_notice(slurm: Slurm, tmp_path: Path) -> None:
+    _, code, lines = launch_in_job(slurm, tmp_path / "output", ["--nodes=2", "--ntasks=4"], [], LAST_FAILS)
+    assert (code, lines) == ("7:0", [])
+
+
+def test_slurm_srun_starts_again(slurm: Slurm, tmp_path: Path) -> None:
+    options = ["--nodes=2", "--ntasks=4"]
+    _, code, lines = launch_in_job(slurm, tmp_path / "output", options, ["--max-restarts", "1"], LAST_FAILS)
+    assert code == "0:0"
+    (line,) = lines
+    assert line.startswith("launch: exit code 7 after ")
+    assert line.endswith("; restart 1 of 1, on 4 processes on 2 hosts")
+
+
+def test_slurm_srun_a_lost_guard_is_named(slurm: Slurm, tmp_path: Path) -> None:
+    _, code, lines = launch_in_job(slurm, tmp_path / "output", ["--nodes=2", "--ntasks=4"], [], LOSES_ITS_GUARD)
+    assert code == "1:0"
+    assert "launch: rank 2 on node2 is lost: its guard is gone (at work)" in lines
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_slurm_srun_mistakes_are_one_line(slurm: Slurm, tmp_path: Path, case: str) -> None:
+    launch, expected = MISTAKES[case]
+    number, code, lines = launch_in_job(slurm, tmp_path / "output", ["--nodes=2", "--ntasks=4"], launch, PRINT)
+    assert (code, len(lines)) == ("2:0", 1)
+    assert lines[0].startswith(expected.format(job=number))
+
+
+def test_slurm_srun_outside_of_an_allocation(slurm: Slurm) -> None:
+    done = slurm.run(*program("launch", "--launcher", "srun", "--", "true"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: --launcher srun: this is not inside a Slurm allocation; get one, as in: "
+        "salloc --nodes=2 hvd-imagenet launch --launcher srun …\n"
+    )
