@@ -131,5 +131,5 @@ def test_a_checkpoint_that_cannot_be_written(few_digits: Path, tmp_path: Path) -
     words = ["train", "--recipe", "digits", "--data", str(few_digits), "--out", str(out), "--max-iterations", "1"]
     done = run(program("launch", "-np", "2", "--", *words), timeout_s=90)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: checkpoint in {out}: cannot be written (")
+    assert done.stderr.startswith(f"error: checkpoint of iteration 1 in {out}: cannot be written (")
     assert done.stderr.count("\n") == 1
