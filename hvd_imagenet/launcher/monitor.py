@@ -109,7 +109,7 @@ class Monitor:
 
     def watch_launcher(self, launcher: "subprocess.Popen[bytes]") -> None:
         """Begins to watch; this process is ended too where it does not end by itself after its ranks."""
-        self._launcher = launcher
+        self._launcher, self._began_s = launcher, time.monotonic()
         self._thread.start()  # only now: a process that has threads should not be forked
 
     def signal_ranks(self, number: int) -> bool:
@@ -274,7 +274,11 @@ class Monitor:
         if self.failure is not None:
             self._end_ranks(now_s)
         states = list(self._states.values())
-        if self.failure is not None or self.ending or not states:
+        if self.failure is not None or self.ending:
+            return
+        if not states:
+            if self._timeouts_s[0] and now_s - self._began_s > max(self._timeouts_s):
+                self._fail(STALLED, f"no process has begun in {max(self._timeouts_s):g} s (--start-timeout)")
             return
         held_up = stall(states, *self._timeouts_s)
         if held_up is not None:
@@ -291,8 +295,4 @@ class Monitor:
         if slowest is None or now_s - self._warned_s.get(slowest.rank, float("-inf")) < _WARN_AGAIN_S:
             return
         self._warned_s[slowest.rank] = now_s
-        how = "has been stopped" if slowest.stopped_s else f"has been {slowest.doing},"
-        self._say(
-            f"warning: {slowest.name} {how} for {slowest.still_s:.0f} s, and the others wait for it; "
-            f"an iteration takes {usual_s:.2g} s otherwise"
-        )
+        self._say(f"warning: {slowest.late}; an iteration takes {usual_s:.2g} s otherwise")

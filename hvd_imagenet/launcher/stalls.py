@@ -56,6 +56,12 @@ class RankState:
         """For how long nothing has been heard of it."""
         return max(self.stopped_s, self.age_s or 0.0)
 
+    @property
+    def late(self) -> str:
+        """What is said of it where the others wait for it."""
+        how = "has been stopped" if self.stopped_s else f"has been {self.doing},"
+        return f"{self.name} {how} for {self.still_s:.0f} s, and the others wait for it"
+
 
 def stall(states: Sequence[RankState], timeout_s: float, start_timeout_s: float = 0) -> str | None:
     """Says who holds up a job that stands still.

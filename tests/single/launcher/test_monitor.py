@@ -1,3 +1,4 @@
+import signal
 import socket
 import subprocess
 import time
@@ -149,3 +150,13 @@ def test_strangers_are_shown_the_door_and_the_job_goes_on(monitor: Monitor, said
     guard.report(ended=0, by_signal=False, told=False)
     assert guard.hear() == ["closed"]
     assert (monitor.failure, said) == (None, [])
+
+
+def test_a_job_of_which_no_process_begins_is_ended(said: list[str]) -> None:
+    with subprocess.Popen(["sleep", "60"]) as launcher:
+        with Monitor("127.0.0.1", stall_timeout_s=0.1, start_timeout_s=0.3, say=said.append) as watching:
+            watching.watch_launcher(launcher)
+            assert launcher.wait(TIMEOUT_S) == -signal.SIGTERM
+        assert watching.failure is not None
+        assert watching.failure.code == 124
+    assert said == ["launch: no process has begun in 0.3 s (--start-timeout)"]
