@@ -51,9 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(shlex.join(job.command(members, starts=0)))
         return 0
-    if not members.places and members.processes > members.machine.cores:
-        cores = members.machine.cores
-        _say(f"warning: {members.processes} processes share {cores} cores: each is slower than it would be alone")
+    fullest, cores = members.fullest, members.machine.cores
+    if fullest > cores:
+        _say(f"warning: {fullest} processes share {cores} cores: each is slower than it would be alone")
     missed = tools_left_out(os.environ, arguments.env)
     if missed and words[0] not in COMMANDS:
         _say(f"note: the processes do not get {', '.join(missed)}; --env NAME passes one on")

@@ -1,1 +1,1 @@
-"""Starting processes: what a launcher says about this process, and argument lists for mpirun."""
+"""Starting and watching processes: what a launcher says about this process, and argument lists for launchers."""

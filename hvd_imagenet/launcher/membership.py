@@ -32,6 +32,11 @@ class Members(NamedTuple):
     places: tuple[Place, ...] = ()
     address: str | None = None
 
+    @property
+    def fullest(self) -> int:
+        """Processes of the host that has most of them."""
+        return max((place.processes for place in self.places), default=self.processes)
+
 
 class TooFew(Exception):
     """Not enough processes can be had; the message says why."""
@@ -158,6 +163,7 @@ def _check_slots(hosts: Sequence[Host], needed: int | None) -> None:
 
 
 def _of_allocation(given: Allocation, limit: int | None) -> Members:
+    """The nodes of Slurm's allocation, which Slurm itself has checked."""
     processes = limit or given.default_processes
     names = node_names(given)
     places = place(given, names, processes)

@@ -34,6 +34,7 @@ def test_all_hosts_with_room_for_all(cluster: dict[str, Found | str], tmp_path: 
     said: list[str] = []
     found = members(Wanted(hosts_file=hosts_file(tmp_path, "a\nb\nc:2\n")), None, said.append)
     assert found == (14, Machine(4, 0, False), (Place("a", 8), Place("b", 4), Place("c", 2)), "10.0.0.1")
+    assert found.fullest == 8
     assert said == []
 
 
@@ -120,7 +121,7 @@ def test_waiting_has_an_end(cluster: dict[str, Found | str], tmp_path: Path) -> 
 
 def test_this_machine_alone() -> None:
     found = members(Wanted(processes=3), 3, lambda line: None)
-    assert (found.processes, found.places) == (3, ())
+    assert (found.processes, found.places, found.fullest) == (3, (), 3)
 
 
 @pytest.mark.parametrize(
