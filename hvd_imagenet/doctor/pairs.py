@@ -6,6 +6,7 @@ It prints a JSON line for each pair as soon as that is measured, so that a conne
 import json
 import os
 import signal
+import statistics
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -49,29 +50,31 @@ def rounds(size: int) -> list[list[tuple[int, int]]]:
     return found
 
 
-def _there_and_back(world: "MPI.Comm", other: int, first: bool, buffer: np.ndarray, times: int) -> float:
-    """Sends a buffer there and back; the time in seconds."""
-    began_s = time.perf_counter()
+def _there_and_back_s(world: "MPI.Comm", other: int, first: bool, buffer: np.ndarray, times: int) -> float:
+    """Sends a buffer there and back; the median time, which does not see what else a host does now and then."""
+    taken_s = []
     for _ in range(times):
+        began_s = time.perf_counter()
         if first:
             world.Send(buffer, other)
             world.Recv(buffer, other)
         else:
             world.Recv(buffer, other)
             world.Send(buffer, other)
-    return time.perf_counter() - began_s
+        taken_s.append(time.perf_counter() - began_s)
+    return statistics.median(taken_s)
 
 
 def _one_way_s(world: "MPI.Comm", other: int, first: bool, buffer: np.ndarray) -> float:
     """The time of one message, one way: the first of a pair decides how many there are."""
-    _there_and_back(world, other, first, buffer, 1)  # makes the connection
-    estimate_s = _there_and_back(world, other, first, buffer, 1)
+    _there_and_back_s(world, other, first, buffer, 1)  # makes the connection
+    estimate_s = _there_and_back_s(world, other, first, buffer, 1)
     times = np.array([min(_MOST, max(_FEWEST, int(HALF_PAIR_S / estimate_s)))], dtype=np.int64)
     if first:
         world.Send(times, other)
     else:
         world.Recv(times, other)
-    return _there_and_back(world, other, first, buffer, int(times[0])) / int(times[0]) / 2
+    return _there_and_back_s(world, other, first, buffer, int(times[0])) / 2
 
 
 def measure(world: "MPI.Comm", other: int) -> dict[str, Any]:

@@ -98,25 +98,34 @@ def check_names(reports: Mapping[str, Report], interface: str | None) -> Iterato
     Returns:
         What is in the way, or one finding that nothing is.
     """
-    amiss = False
     nodes = {host: report.node for host, report in reports.items()}
+    amiss = []
     if len(set(nodes.values())) < len(nodes):
-        amiss = True
         called = {host: f"{node!r}" for host, node in nodes.items() if list(nodes.values()).count(node) > 1}
         message = f"several hosts have one name, and Open MPI takes them for one: {by_value(called)}"
-        yield Finding("host name", "error", message, "hostnamectl set-hostname NAME on each, or list each host once")
-    for host, report in reports.items() if len(reports) > 1 and interface is None else ():
-        if report.name_address is None or _is_loopback(report.name_address):
-            amiss = True
-            means = f"is {report.name_address}" if report.name_address else "does not resolve"
-            yield Finding(
-                "host name",
-                "warning",
-                f"{report.node} {means} on {host} itself, and Gloo tells the others to connect there",
-                f"launch … {_name_one(reports)}, or give {report.node} its outward address in /etc/hosts there",
-            )
+        remedy = "hostnamectl set-hostname NAME on each, or list each host once"
+        amiss.append(Finding("host name", "error", message, remedy))
+    if len(reports) > 1 and interface is None:
+        amiss += _check_addresses_of_names(reports)
+    yield from amiss
     if not amiss:
         yield Finding("host name", "ok", f"Gloo uses {interface} in place of names" if interface else "reached by name")
+
+
+def _check_addresses_of_names(reports: Mapping[str, Report]) -> Iterator[Finding]:
+    amiss: dict[str, list[str]] = {}
+    for host, report in reports.items():
+        if report.name_address is None:
+            amiss.setdefault("does not resolve there, and Gloo asks for its address", []).append(host)
+        elif _is_loopback(report.name_address):
+            amiss.setdefault(f"means {report.name_address} there, where Gloo sends the other hosts", []).append(host)
+    for trouble, hosts in amiss.items():
+        yield Finding(
+            "host name",
+            "warning",
+            f"{among(hosts, reports)}: the own name {trouble}",
+            f"launch … {_name_one(reports)}, or give the name its outward address in /etc/hosts there",
+        )
 
 
 def check_limits(reports: Mapping[str, Report], processes: int) -> Iterator[Finding]:

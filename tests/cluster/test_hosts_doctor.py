@@ -42,9 +42,9 @@ def test_doctor_measures_a_shaped_link(
     for pair in found["pairs"]:
         text = f"{pair['latency_s'] * 1000:.2f} ms, {pair['bytes_per_s'] / 1e6:.1f} MB/s"
         record_property(f"{' - '.join(pair['hosts'])} at {MEGABITS_PER_S} Mbit/s and {DELAY_S * 1000:g} ms", text)
-        assert DELAY_S <= pair["latency_s"] < 2 * DELAY_S, text
+        assert DELAY_S <= pair["latency_s"] < 4 * DELAY_S, text
         # A message of 4 MiB takes the delay as well.
-        assert 0.7 < pair["bytes_per_s"] / BYTES_PER_S < 1.05, text
+        assert 0.6 < pair["bytes_per_s"] / BYTES_PER_S < 1.05, text
 
 
 NAMES = dict.fromkeys(
@@ -78,10 +78,8 @@ def test_doctor_says_what_is_wrong_on_a_host(odd_hosts: Cluster, few_digits: Pat
     messages = {finding["message"]: finding["status"] for finding in found["findings"]}
     assert messages["no report from node3"] == messages["no report from node9"] == "error"
     assert messages["node2: /dev/shm of 67 MB is small"] == "warning"
-    for host in ("node1", "node2"):
-        assert (
-            messages[f"{host} is 127.0.1.1 on {host} itself, and Gloo tells the others to connect there"] == "warning"
-        )
+    loopback = "all 2 hosts: the own name means 127.0.1.1 there, where Gloo sends the other hosts"
+    assert messages[loopback] == "warning"
     (images,) = (message for message in messages if message.startswith("not the same images: "))
     assert "92 + 23 images" in images
     assert "91 + 23 images" in images

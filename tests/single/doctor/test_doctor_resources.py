@@ -84,13 +84,8 @@ def test_an_address_that_two_hosts_have() -> None:
     ("address", "interface", "status", "message"),
     [
         ("10.0.0.2", None, "ok", "reached by name"),
-        (
-            "127.0.1.1",
-            None,
-            "warning",
-            "node2 is 127.0.1.1 on node2 itself, and Gloo tells the others to connect there",
-        ),
-        (None, None, "warning", "node2 does not resolve on node2 itself, and Gloo tells the others to connect there"),
+        ("127.0.1.1", None, "warning", "node2: the own name means 127.0.1.1 there, where Gloo sends the other hosts"),
+        (None, None, "warning", "node2: the own name does not resolve there, and Gloo asks for its address"),
         ("127.0.1.1", "eth0", "ok", "Gloo uses eth0 in place of names"),
     ],
 )
@@ -101,7 +96,7 @@ def test_a_host_name_that_means_loopback_to_itself(
     assert (finding.name, finding.status, finding.message) == ("host name", status, message)
     if status == "warning":
         assert finding.remedy == (
-            "launch … --network-interface eth0, or give node2 its outward address in /etc/hosts there"
+            "launch … --network-interface eth0, or give the name its outward address in /etc/hosts there"
         )
 
 
