@@ -167,8 +167,7 @@ def _of_allocation(given: Allocation, limit: int | None) -> Members:
     processes = limit or given.default_processes
     names = node_names(given)
     places = place(given, names, processes)
-    fullest = max(one.processes for one in places)
-    return Members(processes, given.machine(fullest), tuple(places), own_address([one.host for one in places]))
+    return Members(processes, given.machine(names, places), tuple(places), own_address([one.host for one in places]))
 
 
 def _too_few(least: int | None, room: int, dropped: Sequence[str]) -> str:

@@ -36,20 +36,28 @@ class Allocation(NamedTuple):
     @property
     def default_processes(self) -> int:
         """As many as tasks were asked for, else one per GPU, or per CPU where there is no GPU."""
-        return self.tasks or (self.gpus * len(self.cpus) if self.gpus else sum(self._room()))
+        return self.tasks or (self.gpus * len(self.cpus) if self.gpus else sum(self.room(1)))
 
-    def _room(self) -> list[int]:
-        """How many tasks each node has CPUs for."""
-        return [cpus // (self.cpus_per_task or 1) for cpus in self.cpus]
-
-    def machine(self, fullest: int) -> Machine:
-        """What the processes of a node share.
+    def room(self, processes: int) -> list[int]:
+        """How many processes each node has CPUs for: those of a task each, or fewer where it must be.
 
         Args:
-            fullest: processes of the node that has most of them.
+            processes: that are wanted in all.
         """
-        cores = fullest * self.cpus_per_task if self.cpus_per_task else min(self.cpus)
-        return Machine(cores=cores, gpus=self.gpus, whole=True)
+        tasks = [cpus // (self.cpus_per_task or 1) for cpus in self.cpus]
+        return tasks if processes <= sum(tasks) else list(self.cpus)
+
+    def machine(self, names: Sequence[str], places: Sequence[Place]) -> Machine:
+        """What the processes of a node share, on the node where each has least.
+
+        Args:
+            names: of the nodes.
+            places: those of them that take part.
+        """
+        cpus = dict(zip(names, self.cpus, strict=True))
+        each = min(cpus[one.host] // one.processes for one in places)
+        fullest = max(one.processes for one in places)
+        return Machine(cores=fullest * min(each, self.cpus_per_task or each), gpus=self.gpus, whole=True)
 
 
 def allocation(environment: Mapping[str, str]) -> Allocation | None:
@@ -105,12 +113,11 @@ def place(given: Allocation, names: Sequence[str], processes: int) -> list[Place
         >>> place(Allocation("7", "node[1-2]", (4, 4)), ["node1", "node2"], 3)
         [Place(host='node1', processes=2), Place(host='node2', processes=1)]
     """
-    room = given._room()
+    room = given.room(processes)
     if processes > sum(room):
-        each = f" of {given.cpus_per_task} CPUs" if given.cpus_per_task else ""
         raise UserError(
-            f"-np {processes}: Slurm's job {given.job} has room for {sum(room)} processes{each} "
-            f"({sum(given.cpus)} CPUs on {given.nodes}); lower -np, or ask for more: sbatch --ntasks={processes} …"
+            f"-np {processes}: Slurm's job {given.job} has {sum(room)} CPUs on {given.nodes}; "
+            f"lower -np, or ask for more: sbatch --ntasks={processes} …"
         )
     most = next(most for most in range(1, processes + 1) if sum(min(most, free) for free in room) >= processes)
     places = []

@@ -94,10 +94,12 @@ def srun_command(
     if terminal:
         variables[TERMINAL_VARIABLE] = "1"
     passed = sorted({name for name in forwarded if not name.startswith("SLURM_")} | set(variables))
+    # In the shell of `srun --pty` that one's step holds the CPUs: a further step would wait for its end.
+    overlap = ["--overlap"] if "SLURM_STEP_ID" in environment else []
     # With as many CPUs as processes use, Slurm binds each to its own.
     return [
         "env", *(f"{name}={value}" for name, value in variables.items()),
         srun, f"--mpi={plugin}", f"--nodes={len(places)}", f"--ntasks={processes}",
         f"--cpus-per-task={max(1, machine.cores // fullest)}", "--kill-on-bad-exit=1",
-        "--input=none", f"--export={','.join(passed)}", *command,
+        "--input=none", *overlap, f"--export={','.join(passed)}", *command,
     ]  # fmt: skip

@@ -46,7 +46,7 @@ PLACES = {
 MISTAKES = {
     "more than there is room for": (
         ["-np", "5"],
-        "error: -np 5: Slurm's job {job} has room for 4 processes (4 CPUs on",
+        "error: -np 5: Slurm's job {job} has 4 CPUs on node[1-2]; lower",
     ),
     "no such interface": (["--network-interface", "ib7"], "error: --network-interface ib7: this host has none of this"),
 }
@@ -97,6 +97,14 @@ def test_slurm_srun_mistakes_are_one_line(slurm: Slurm, tmp_path: Path, case: st
     number, code, lines = launch_in_job(slurm, tmp_path / "output", ["--nodes=2", "--ntasks=4"], launch, PRINT)
     assert (code, len(lines)) == ("2:0", 1)
     assert lines[0].startswith(expected.format(job=number))
+
+
+def test_slurm_srun_within_a_step(slurm: Slurm) -> None:
+    """As in the shell of `srun --pty`, whose step holds the processors."""
+    launch = program("launch", "-np", "2", "--", sys.executable, "-c", PRINT)
+    done = slurm.run("srun", "--ntasks=1", "--cpus-per-task=2", *launch, timeout_s=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["0 2 0 node1 1", "1 2 1 node1 1"]
 
 
 def test_slurm_srun_outside_of_an_allocation(slurm: Slurm) -> None:

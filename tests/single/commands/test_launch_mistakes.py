@@ -80,7 +80,7 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], words: list[str], message:
     ("words", "slurm", "message"),
     [
         ([], {"mpi": "pmi2"}, "launch: srun --mpi=pmix: this Slurm has none, pmi2; use --launcher mpirun with -H"),
-        (["-np", "5"], {}, "-np 5: Slurm's job 7 has room for 4 processes (4 CPUs on node[1-2]); lower -np, or ask"),
+        (["-np", "5"], {}, "-np 5: Slurm's job 7 has 4 CPUs on node[1-2]; lower -np, or ask for more: sbatch"),
         ([], {"node": "NodeAddr=256.0.0.1"}, "launch: node node1 of Slurm's job has the address 256.0.0.1, which this"),
     ],
 )

@@ -42,6 +42,7 @@ def test_outside_of_an_allocation(missing: str) -> None:
         ((8, 2), None, 6, [4, 2]),
         ((8, 2), None, 10, [8, 2]),
         ((8, 8), 4, 4, [2, 2]),
+        ((8, 8), 4, 5, [3, 2]),
     ],
 )
 def test_processes_are_spread_evenly(
@@ -52,21 +53,32 @@ def test_processes_are_spread_evenly(
     assert places == [Place(f"node{number + 1}", each) for number, each in enumerate(expected)]
 
 
-@pytest.mark.parametrize(
-    ("cpus_per_task", "processes", "room"), [(None, 9, "8 processes"), (4, 3, "2 processes of 4 CPUs")]
-)
-def test_more_processes_than_the_allocation_has_room_for(cpus_per_task: int | None, processes: int, room: str) -> None:
+def test_more_processes_than_the_allocation_has_room_for() -> None:
     with pytest.raises(UserError) as caught:
-        place(Allocation("7", "node[1-2]", (4, 4), cpus_per_task=cpus_per_task), ["node1", "node2"], processes)
+        place(Allocation("7", "node[1-2]", (4, 4)), ["node1", "node2"], 9)
     assert str(caught.value) == (
-        f"-np {processes}: Slurm's job 7 has room for {room} (8 CPUs on node[1-2]); lower -np, or ask for more: "
-        f"sbatch --ntasks={processes} …"
+        "-np 9: Slurm's job 7 has 8 CPUs on node[1-2]; lower -np, or ask for more: sbatch --ntasks=9 …"
     )
 
 
-def test_what_processes_of_a_node_share() -> None:
-    assert Allocation("7", "n", (8, 6), gpus=2).machine(fullest=2) == Machine(cores=6, gpus=2, whole=True)
-    assert Allocation("7", "n", (8, 6), cpus_per_task=2).machine(fullest=3) == Machine(cores=6, gpus=0, whole=True)
+@pytest.mark.parametrize(
+    ("cpus", "cpus_per_task", "processes", "cores"),
+    [
+        ((8, 6), None, (2, 2), 6),
+        ((8, 2), None, (4, 2), 4),
+        ((8, 6), 2, (3, 3), 6),
+        ((8, 6), 2, (2, 1), 4),
+        ((8, 8), 4, (3, 2), 6),
+        ((2, 8), None, (0, 1), 8),
+    ],
+)
+def test_what_processes_of_a_node_share(
+    cpus: tuple[int, ...], cpus_per_task: int, processes: tuple[int, ...], cores: int
+) -> None:
+    names = ["n1", "n2"]
+    places = [Place(name, number) for name, number in zip(names, processes, strict=True) if number]
+    given = Allocation("7", "n[1-2]", cpus, cpus_per_task=cpus_per_task, gpus=2)
+    assert given.machine(names, places) == Machine(cores=cores, gpus=2, whole=True)
 
 
 def fake_scontrol(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
@@ -87,7 +99,7 @@ def test_members_of_an_allocation(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     given = Allocation("7", "node[1-2]", (4, 4))
     assert node_names(given) == ["node1", "node2"]
     found = members(Wanted(processes=5, allocation=given), None, print)
-    assert found == (5, Machine(4, 0, True), (Place("node1", 3), Place("node2", 2)), "127.0.0.1")
+    assert found == (5, Machine(3, 0, True), (Place("node1", 3), Place("node2", 2)), "127.0.0.1")
     assert (tmp_path / "words").read_text().splitlines()[1:] == ["show hostnames node[1-2]", "show node node2"]
 
 

@@ -47,18 +47,19 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
         "--export=HOROVOD_GLOO_IFACE,NCCL_SOCKET_IFNAME,OMPI_MCA_btl_tcp_if_include,OMPI_MCA_mpi_yield_when_idle,"
         "OMP_NUM_THREADS,TF_NUM_INTRAOP_THREADS,WANDB_API_KEY",
     ),
-    "an algorithm and a timeline": (
+    "an algorithm and a timeline, in a step": (
         {
             "processes": 1,
             "machine": SERVER,
             "places": [Place("node1", 1)],
-            "environment": {"OMPI_MCA_btl": "self,tcp"},
+            "environment": {"OMPI_MCA_btl": "self,tcp", "SLURM_STEP_ID": "0"},
             "chosen": Tuning(Path("/tmp/timeline.json"), allreduce_algorithm="ring"),
         },
         "env OMP_NUM_THREADS=64 TF_NUM_INTRAOP_THREADS=64 HOROVOD_TIMELINE=/tmp/timeline.json "
         "PMIX_MCA_psec=native OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_coll=^han,hcoll,ucc "
         "OMPI_MCA_coll_tuned_use_dynamic_rules=1 OMPI_MCA_coll_tuned_allreduce_algorithm=4 "
         "srun --mpi=pmix --nodes=1 --ntasks=1 --cpus-per-task=64 --kill-on-bad-exit=1 --input=none "
+        "--overlap "
         "--export=HOROVOD_TIMELINE,OMPI_MCA_coll,OMPI_MCA_coll_tuned_allreduce_algorithm,"
         "OMPI_MCA_coll_tuned_use_dynamic_rules,OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,PMIX_MCA_psec,"
         "TF_NUM_INTRAOP_THREADS",
