@@ -30,6 +30,7 @@ TOOLS = {
     "ssh": "openssh-client",
 }
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+_CHECKOUT = Path(__file__).parents[2]
 _PR_SET_PDEATHSIG = 1
 _READY_WITHIN_S = 10.0
 
@@ -86,8 +87,9 @@ class Host(NamedTuple):
         return f"to-{self.name}"
 
     def command(self, words: Sequence[str]) -> list[str]:
-        """An argument list that runs a command on this host, as if someone had logged in there."""
-        return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--pid", "--", *words]
+        """An argument list that runs a command in the checkout on this host, as if someone had logged in there."""
+        inside = ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--pid", "--"]
+        return [*inside, "env", f"--chdir={_CHECKOUT}", *words]
 
     def processes(self) -> list[psutil.Process]:
         """All that run here, but for what listens for ssh."""
