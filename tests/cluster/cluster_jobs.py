@@ -27,7 +27,7 @@ def train_words(data: Path, out: Path, *words: str) -> list[str]:
     return [*RECIPE, "--data", str(data), "--out", str(out), *words]
 
 
-def on_first_host(cluster: Cluster, words: list[str], *, timeout_s: float = 150, **variables: str) -> Any:
+def on_first_host(cluster: Cluster, words: list[str], *, timeout_s: float = 240, **variables: str) -> Any:
     """Runs a command on node1 to its end, which must be a success; its output is not of interest otherwise."""
     done: subprocess.CompletedProcess[str] = run(
         cluster.hosts[0].command(words), timeout_s=timeout_s, **{**VARIABLES, **variables}
@@ -39,7 +39,7 @@ def on_first_host(cluster: Cluster, words: list[str], *, timeout_s: float = 150,
 def on_one_host(data: Path, out: Path, *words: str) -> Path:
     """The same run as a job of 2 processes on this machine, without any of the hosts."""
     command = [*program("launch", "-np", "2", "--", "train"), *train_words(data, out, *words)]
-    done = run(command, timeout_s=150, **VARIABLES)
+    done = run(command, timeout_s=240, **VARIABLES)
     assert done.returncode == 0, done.stderr
     return out
 
