@@ -36,6 +36,7 @@ _UNKNOWN_FOR_S = 10.0
 _WARN_AGAIN_S = 300.0
 _LAUNCHER_ENDS_WITHIN_S = 8.0
 _LEAVE_WITHIN_S = 30.0
+_LAST_REPORT_WITHIN_S = 5.0
 
 
 class Failure(NamedTuple):
@@ -113,14 +114,7 @@ class Monitor:
         self._thread.start()  # only now: a process that has threads should not be forked
 
     def signal_ranks(self, number: int) -> bool:
-        """Sends a signal to every rank; may be called in a signal handler.
-
-        Args:
-            number: of the signal.
-
-        Returns:
-            Whether there are ranks that get it.
-        """
+        """Sends a signal to every rank, and returns whether there are any; may be called in a signal handler."""
         if not self._states or self.ending or self.failure is not None:
             return False
         self._asked = number
@@ -136,6 +130,15 @@ class Monitor:
         """Ends the ranks on purpose; may be called in a signal handler."""
         self.ending = True
         self._command(END)
+
+    def check_ends(self) -> None:
+        """Asks for a failure behind exit code 0: Open MPI 5's, when it has lost a host and ended the others' ranks."""
+        give_up_at_s = time.monotonic() + _LAST_REPORT_WITHIN_S
+        while self.failure is None and (left := [each for each in list(self._states.values()) if each.ended is None]):
+            if time.monotonic() > give_up_at_s:
+                self.failure = Failure(LOST, f"{left[0].name} is lost: the launcher has ended without it")
+                self._say(f"launch: {self.failure.reason}")
+            time.sleep(0.01)
 
     def _serve(self) -> None:
         try:
@@ -170,8 +173,7 @@ class Monitor:
     def _obey(self) -> bool:
         self._wake.recv(4096)
         while not self._commands.empty():
-            command = self._commands.get()
-            if command is None:
+            if (command := self._commands.get()) is None:
                 return False
             self._send_to_all(command=command)
         return True
@@ -266,8 +268,7 @@ class Monitor:
             elif guard.state is not None and not self._local and now_s - guard.heard_s > _SILENCE_S:
                 self._close(guard)
                 self._lose(guard.state, f"its host has not been heard of for {_SILENCE_S:.0f} s")
-        if now_s > self._end_launcher_at_s and self._launcher is not None:
-            # It waits for a host that is gone, perhaps.
+        if now_s > self._end_launcher_at_s and self._launcher is not None:  # it waits for a host that is gone, perhaps
             self._launcher.send_signal(signal.SIGKILL if self._launcher_was_asked else signal.SIGTERM)
             self._launcher_was_asked = True
             self._end_launcher_at_s = now_s + _LAUNCHER_ENDS_WITHIN_S

@@ -121,6 +121,8 @@ def _start(job: Job, members: Members, starts: int, say: Callable[[str], None]) 
         own = {**monitor.environment, RESTARTS_VARIABLE: str(starts), signing.VARIABLE: signing.new_secret()}
         command = job.command(members, starts, tuple(own))
         code = run_job(command, {**job.environment, **own}, monitor)
+        if code == 0:
+            monitor.check_ends()
     if monitor.ending:
         return _End(code, on_purpose=True)
     if monitor.failure is not None:

@@ -74,6 +74,27 @@ def test_the_first_failure_is_the_cause_and_ends_the_others(monitor: Monitor, sa
     assert said == []
 
 
+def test_a_launcher_that_ends_well_without_a_rank_has_failed(
+    monitor: Monitor, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hvd_imagenet.launcher.monitor._LAST_REPORT_WITHIN_S", 0.2)
+    first, second = Client(monitor, 0), Client(monitor, 5)
+    second.report()
+    first.report(ended=0, by_signal=False, told=False)
+    assert first.hear() == ["closed"]
+    monitor.check_ends()
+    assert monitor.failure == Failure(1, "rank 5 on vm is lost: the launcher has ended without it")
+    assert said == ["launch: rank 5 on vm is lost: the launcher has ended without it"]
+
+
+def test_ranks_that_have_ended_well_are_no_failure(monitor: Monitor) -> None:
+    client = Client(monitor, 0)
+    client.report(ended=0, by_signal=False, told=False)
+    assert client.hear() == ["closed"]
+    monitor.check_ends()
+    assert monitor.failure is None
+
+
 def test_a_signal_is_told(monitor: Monitor, said: list[str]) -> None:
     client = Client(monitor, 3)
     client.report(ended=137, by_signal=True, told=False)
