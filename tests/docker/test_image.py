@@ -1,0 +1,222 @@
+"""The image for CPUs: what is in it and what is not, the main job in one container, in several, and under Compose."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from engine import DOCKERFILE, IMAGE, ROOT, Engine
+
+from hvd_imagenet import __version__
+from hvd_imagenet.commands import COMMANDS
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(3600)]
+
+MAX_IMAGE_BYTES = 2.6e9
+MAX_ERROR_PERCENT = 5.0
+# The order in which threads add up is not the same for another number of them.
+ONE_THREAD = "OMP_NUM_THREADS=1"
+_COMPILERS = "cc gcc g++ c++ clang clang++ cmake ninja make ld nvcc mpicc mpicxx"
+
+
+def _lines(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def volume(engine: Engine) -> Iterator[str]:
+    """A volume for data and runs."""
+    name = "hvd_imagenet_test"
+    made = engine.run("volume", "create", name, timeout_s=60)
+    assert made.returncode == 0, made.stderr
+    yield name
+    engine.run("volume", "rm", "--force", name, timeout_s=60)
+
+
+def _in_container(engine: Engine, image: str, script: str, *options: str) -> str:
+    done = engine.run("run", "--rm", *options, image, "sh", "-c", script, timeout_s=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_dockerfile_is_clean_for_hadolint() -> None:
+    done = subprocess.run(["hadolint", DOCKERFILE], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+def test_scripts_are_clean_for_shellcheck() -> None:
+    scripts = sorted((ROOT / "docker").glob("*.sh"))
+    done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+def test_size_user_and_labels(engine: Engine, image: str) -> None:
+    (about,) = json.loads(engine.run("image", "inspect", image, timeout_s=60).stdout)
+    print(f"{image}: {about['Size'] / 1e9:.2f} GB")
+    assert about["Size"] < MAX_IMAGE_BYTES
+    assert about["Config"]["User"] == "1001"
+    labels = about["Config"]["Labels"]
+    assert labels["org.opencontainers.image.version"] == __version__
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+
+def test_what_is_in_it(engine: Engine, image: str) -> None:
+    assert _in_container(engine, image, "id --user --name; pwd").split() == ["trainer", "/job"]
+    assert _in_container(engine, image, f"for name in {_COMPILERS}; do command -v $name; done; true") == ""
+    assert _in_container(engine, image, "ls /etc/ssh | grep ssh_host; true") == ""
+    licences = _in_container(
+        engine, image, "cat /usr/share/doc/hvd_imagenet/LICENSE /usr/share/doc/hvd_imagenet/NOTICE"
+    )
+    assert licences == "".join((ROOT / name).read_text() for name in ("LICENSE", "NOTICE"))
+    # No program has the name of a command, which would be run in its place.
+    assert _in_container(engine, image, f"which {' '.join(COMMANDS)} reproduce ssh-worker ssh-keys; true") == ""
+
+
+def test_words_of_run(engine: Engine, image: str) -> None:
+    assert engine.run("run", "--rm", image, timeout_s=60).stdout.startswith("usage: hvd-imagenet")
+    version = engine.run("run", "--rm", image, "--version", timeout_s=60)
+    assert version.stdout == f"hvd-imagenet {__version__}\n"
+    mistake = engine.run("run", "--rm", image, "trian", timeout_s=60)
+    assert mistake.returncode == 2
+    assert re.fullmatch(r"error: .*trian.*\n", mistake.stderr)
+
+
+def test_doctor(engine: Engine, image: str) -> None:
+    done = engine.run("run", "--rm", image, "doctor", "--json", timeout_s=300)
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["works"]) == (0, True), done.stdout
+    of = {finding["name"]: finding["status"] for finding in answer["findings"]}
+    assert {of["horovod.torch"], of["horovod.tensorflow"], of["mpirun"], of["images"]} == {"ok"}
+
+
+@pytest.fixture(scope="module")
+def main_job(engine: Engine, image: str) -> dict[str, list[dict[str, str]]]:
+    """The tables of the main job on 2 processes of one container."""
+    script = "entrypoint.sh reproduce -- --out run >&2 && cat run/iterations.csv && echo ---- && cat run/metrics.csv"
+    iterations, epochs = _in_container(engine, image, script, "--env", ONE_THREAD).split("----\n")
+    return {"iterations": _lines(iterations), "epochs": _lines(epochs)}
+
+
+def test_main_job_on_2_processes(main_job: dict[str, list[dict[str, str]]]) -> None:
+    assert float(main_job["epochs"][-1]["val_error"]) < MAX_ERROR_PERCENT
+
+
+def test_stop_leaves_a_checkpoint(engine: Engine, image: str, volume: str) -> None:
+    job = ("--name", "stopped", "--volume", f"{volume}:/job")
+    started = engine.run("run", "--detach", *job, image, "reproduce", "--", "--out", "run", timeout_s=60)
+    assert started.returncode == 0, started.stderr
+    give_up_at_s = time.monotonic() + 300
+    look = ("exec", "stopped", "cat", "run/iterations.csv")
+    while len(engine.run(*look, timeout_s=60).stdout.splitlines()) < 5 and time.monotonic() < give_up_at_s:
+        time.sleep(1)
+    engine.run("stop", "--time", "60", "stopped", timeout_s=120)
+    code = engine.run("wait", "stopped", timeout_s=60).stdout.strip()
+    said = engine.run("logs", "stopped", timeout_s=60)
+    engine.run("rm", "stopped", timeout_s=60)
+    assert code == "143", said.stdout + said.stderr
+    kept = _in_container(engine, image, "ls run/checkpoints", "--volume", f"{volume}:/job")
+    assert len([name for name in kept.split() if name != "best"]) == 1
+
+
+class Operator:
+    """What the MPI Operator makes of the job for CPUs: pods with their names, keys, hostfile and variables."""
+
+    def __init__(self, engine: Engine, volume: str, folder: Path) -> None:
+        (self.job,) = (
+            job
+            for job in yaml.safe_load_all((ROOT / "launch/mpijob.yaml").read_text())
+            if job["metadata"]["labels"]["device"] == "cpu"
+        )
+        self.engine, self.volume, self.folder = engine, volume, folder
+        self.name = self.job["metadata"]["name"]
+        self.slots = self.job["spec"]["slotsPerWorker"]
+        replicas = self.job["spec"]["mpiReplicaSpecs"]
+        self.args = {kind: its["template"]["spec"]["containers"][0]["args"] for kind, its in replicas.items()}
+        self.workers = [f"{self.name}-worker-{number}" for number in range(replicas["Worker"]["replicas"])]
+        for part in ("secret", "mpi"):
+            (folder / part).mkdir()
+            (folder / part).chmod(0o755)
+        key = folder / "secret" / "id_rsa"
+        words = ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "521", "-m", "PEM", "-N", "", "-f", str(key)]
+        subprocess.run(words, check=True, timeout=60)
+        # A mounted secret belongs to root, and all may read it; ssh is strict only with files of its own user.
+        key.chmod(0o644)
+        (key.parent / "authorized_keys").write_text((key.parent / "id_rsa.pub").read_text())
+        hosts = "".join(f"{self.host(worker)} slots={self.slots}\n" for worker in self.workers)
+        (folder / "mpi" / "hostfile").write_text(hosts)
+
+    def host(self, pod: str) -> str:
+        """The name under which the cluster's DNS knows a pod."""
+        return f"{pod}.{self.name}.default.svc"
+
+    def pod(self, name: str, kind: str, *more: str, variables: dict[str, str]) -> list[str]:
+        """The words that start a pod."""
+        words = ["run", "--name", name, "--hostname", name, "--network", self.name, "--network-alias", self.host(name)]
+        words += ["--volume", f"{self.volume}:/job", "--volume", f"{self.folder}/secret:/home/trainer/.ssh:ro"]
+        words += ["--volume", f"{self.folder}/mpi:/etc/mpi:ro", "--env", f"K_MPI_JOB_ROLE={kind.lower()}"]
+        words += [word for pair in variables.items() for word in ("--env", "=".join(pair))]
+        return [*words, *more, IMAGE, *self.args[kind]]
+
+    def run(self) -> "subprocess.CompletedProcess[str]":
+        """Starts the workers, then the launcher; its result."""
+        assert self.engine.run("network", "create", self.name, timeout_s=60).returncode == 0
+        for worker in self.workers:
+            started = self.engine.run(*self.pod(worker, "Worker", "--detach", variables={}), timeout_s=60)
+            assert started.returncode == 0, started.stderr
+        variables = {
+            "OMPI_MCA_orte_keep_fqdn_hostnames": "true",
+            "OMPI_MCA_orte_default_hostfile": "/etc/mpi/hostfile",
+            "OMPI_MCA_plm_rsh_args": "-o ConnectionAttempts=10",
+            "OMPI_MCA_orte_set_default_slots": str(self.slots),
+            "NVIDIA_VISIBLE_DEVICES": "",
+            "NVIDIA_DRIVER_CAPABILITIES": "",
+            **dict([ONE_THREAD.split("=")]),
+        }
+        return self.engine.run(*self.pod(f"{self.name}-launcher", "Launcher", variables=variables), timeout_s=900)
+
+    def remove(self) -> None:
+        """Ends the pods."""
+        self.engine.run("rm", "--force", f"{self.name}-launcher", *self.workers, timeout_s=120)
+        self.engine.run("network", "rm", self.name, timeout_s=60)
+
+
+def test_mpijob_on_2_workers(
+    engine: Engine, image: str, volume: str, main_job: dict[str, list[dict[str, str]]], tmp_path: Path
+) -> None:
+    operator = Operator(engine, volume, tmp_path)
+    operator.args["Launcher"] += ["--max-iterations", "40"]
+    try:
+        done = operator.run()
+        told = engine.run("logs", operator.workers[0], timeout_s=60)
+    finally:
+        operator.remove()
+    assert done.returncode == 0, done.stdout + done.stderr + told.stdout + told.stderr
+    table = _lines(_in_container(engine, image, "cat digits/iterations.csv", "--volume", f"{volume}:/job"))
+    assert len(table) == 40
+    losses = [[float(row["loss"]) for row in rows[:20]] for rows in (table, main_job["iterations"])]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    summary = json.loads(_in_container(engine, image, "cat digits/summary.json", "--volume", f"{volume}:/job"))
+    assert summary["processes"] == 2
+
+
+def test_compose_head_and_3_workers(engine: Engine, image: str) -> None:
+    try:
+        started = engine.run_compose("up", "--detach", timeout_s=300)
+        assert started.returncode == 0, started.stdout + started.stderr
+        label = ("--filter", "label=com.docker.compose.service=head")
+        head = engine.run("ps", "--all", "--quiet", *label, timeout_s=60).stdout.strip()
+        code = engine.run("wait", head, timeout_s=900).stdout.strip()
+        said = engine.run("logs", head, timeout_s=60)
+        assert code == "0", said.stdout + said.stderr
+        files = _in_container(engine, image, "cat runs/*/summary.json", "--volumes-from", head)
+    finally:
+        engine.run_compose("down", "--volumes", timeout_s=120)
+    summary = json.loads(files)
+    assert summary["processes"] == 3
+    assert summary["val_error_final"] < MAX_ERROR_PERCENT
