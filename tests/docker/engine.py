@@ -94,9 +94,9 @@ class Engine:
         """Runs one command of the engine and returns its result."""
         return self._run([*self.words, *words], timeout_s)
 
-    def run_compose(self, *words: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    def run_compose(self, file: Path, *words: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
         """Runs one command of compose and returns its result."""
-        return self._run([*self.compose, "--file", str(ROOT / "launch" / "compose.yaml"), *words], timeout_s)
+        return self._run([*self.compose, "--file", str(file), *words], timeout_s)
 
     def _run(self, words: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

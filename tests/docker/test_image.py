@@ -205,18 +205,26 @@ def test_mpijob_on_2_workers(
     assert summary["processes"] == 2
 
 
-def test_compose_head_and_3_workers(engine: Engine, image: str) -> None:
+def test_compose_head_and_3_workers(
+    engine: Engine, image: str, main_job: dict[str, list[dict[str, str]]], tmp_path: Path
+) -> None:
+    compose = yaml.safe_load((ROOT / "launch/compose.yaml").read_text())
+    compose["services"]["head"]["command"] += ["--", "--max-iterations", "20"]
+    file = tmp_path / "compose.yaml"
+    file.write_text(yaml.safe_dump(compose))
     try:
-        started = engine.run_compose("up", "--detach", timeout_s=300)
+        started = engine.run_compose(file, "up", "--detach", timeout_s=300)
         assert started.returncode == 0, started.stdout + started.stderr
         label = ("--filter", "label=com.docker.compose.service=head")
         head = engine.run("ps", "--all", "--quiet", *label, timeout_s=60).stdout.strip()
         code = engine.run("wait", head, timeout_s=900).stdout.strip()
         said = engine.run("logs", head, timeout_s=60)
         assert code == "0", said.stdout + said.stderr
-        files = _in_container(engine, image, "cat runs/*/summary.json", "--volumes-from", head)
+        job = ("--volumes-from", head)
+        summary = json.loads(_in_container(engine, image, "cat runs/*/summary.json", *job))
+        table = _lines(_in_container(engine, image, "cat runs/*/iterations.csv", *job))
     finally:
-        engine.run_compose("down", "--volumes", timeout_s=120)
-    summary = json.loads(files)
-    assert summary["processes"] == 3
-    assert summary["val_error_final"] < MAX_ERROR_PERCENT
+        engine.run_compose(file, "down", "--volumes", timeout_s=120)
+    assert (summary["processes"], len(table)) == (3, 20)
+    losses = [[float(row["loss"]) for row in rows[:10]] for rows in (table, main_job["iterations"])]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
