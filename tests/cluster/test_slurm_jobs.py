@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster_jobs import is_the_same_run, on_one_host, train_words
+from cluster_jobs import is_the_same_run, train_words
 from network import Cluster, missing_packages, why_not
 from slurm import ENDED, Slurm
 from slurm import missing_packages as missing_slurm_packages
@@ -15,7 +15,7 @@ from training import rows
 from hvd_imagenet import checkpoint
 
 # So many that there is time to do something to a job; two processes take them alike, bit for bit, wherever they run.
-ITERATIONS = 100
+ITERATIONS = 60
 OPTIONS = ["--dtype", "float64", "--epochs", "1000"]
 SCRIPT = "launch/slurm.sbatch"
 FOUR_PROCESSES = ["--nodes=2", "--ntasks-per-node=2"]
@@ -39,7 +39,7 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     if reason := why_not():
         pytest.skip(reason)
     packages = [*missing_packages(), *missing_slurm_packages()]
-    assert not packages, f"install {' '.join(packages)}, as `make test-cluster` does"
+    assert not packages, f"install Debian's packages {' '.join(packages)}"
     with Cluster(tmp_path_factory.mktemp("hosts")) as hosts:
         yield Slurm(hosts, tmp_path_factory.mktemp("slurm"))
 
@@ -57,10 +57,13 @@ def slurm(two_nodes: Slurm) -> Iterator[Slurm]:
 
 
 @pytest.fixture(scope="module")
-def reference(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of two processes on one host."""
+def reference(two_nodes: Slurm, few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of two processes on one host, without Slurm."""
     out = tmp_path_factory.mktemp("one-host") / "run"
-    return on_one_host(few_digits, out, *OPTIONS, "--max-iterations", str(ITERATIONS))
+    words = train_words(few_digits, out, *OPTIONS, "--max-iterations", str(ITERATIONS))
+    done = two_nodes.run(".venv/bin/hvd-imagenet", "launch", "-np", "2", "--", "train", *words, timeout_s=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def words(few_digits: Path, tmp_path: Path) -> list[str]:
 def until_trained(slurm: Slurm, out: Path, iterations: int) -> None:
     """Waits until a run has written the rows of so many iterations."""
     file = out / "iterations.csv"
-    slurm.until(lambda: file.exists() and len(rows(out)) >= iterations, timeout_s=60, otherwise="no training")
+    slurm.until(lambda: file.exists() and len(rows(out)) >= iterations, timeout_s=120, otherwise="no training")
 
 
 def newest(out: Path) -> int:
@@ -83,7 +86,7 @@ def newest(out: Path) -> int:
 
 def test_slurm_srun_places_ranks(slurm: Slurm) -> None:
     """Slurm's PMIx tells Open MPI which ranks share a host."""
-    done = slurm.run("srun", *FOUR_PROCESSES, "--mpi=pmix", sys.executable, "-c", PRINT_RANKS, timeout_s=60)
+    done = slurm.run("srun", *FOUR_PROCESSES, "--mpi=pmix", sys.executable, "-c", PRINT_RANKS, timeout_s=120)
     expected = ["0 4 0 2 node1", "1 4 1 2 node1", "2 4 0 2 node2", "3 4 1 2 node2"]
     assert sorted(done.stdout.splitlines()) == expected, done.stderr
 
@@ -112,7 +115,7 @@ def test_slurm_srun_by_launch(slurm: Slurm, words: list[str], reference: Path, t
 def test_slurm_srun_without_pmix(slurm: Slurm, words: list[str]) -> None:
     """Each process would be a job of its own."""
     command = ["srun", *TWO_PROCESSES, "--mpi=none", "--kill-on-bad-exit=1", ".venv/bin/hvd-imagenet", "train"]
-    done = slurm.run(*command, *words, timeout_s=60)
+    done = slurm.run(*command, *words, timeout_s=120)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "error: the launcher has started 2 processes, but Horovod has joined 1 of them" in done.stderr
     assert "srun --mpi=pmix" in done.stderr
@@ -129,7 +132,7 @@ def test_slurm_sbatch(slurm: Slurm, words: list[str], reference: Path, tmp_path:
 def test_slurm_sbatch_with_a_mistake(slurm: Slurm, tmp_path: Path) -> None:
     log = tmp_path / "log"
     job = slurm.submit(*FOUR_PROCESSES, f"--output={log}", SCRIPT, "--data", "/nowhere")
-    end = slurm.wait_for(job, ENDED, timeout_s=60)
+    end = slurm.wait_for(job, ENDED, timeout_s=120)
     assert (end["JobState"], end["ExitCode"]) == ("FAILED", "2:0"), log.read_text()
     errors = [line for line in log.read_text().splitlines() if "error: " in line]
     assert [line.partition(":")[0] for line in errors] == ["error"]
@@ -142,12 +145,12 @@ def test_slurm_sbatch_cancelled(slurm: Slurm, words: list[str], reference: Path,
     job = slurm.submit(*command)
     until_trained(slurm, out, iterations=5)
     slurm.run("scancel", job)
-    end = slurm.wait_for(job, ENDED, timeout_s=60)
+    end = slurm.wait_for(job, ENDED, timeout_s=120)
     assert (end["JobState"], end["ExitCode"]) == ("CANCELLED", PREEMPTED), log.read_text()
     assert f"SIGTERM: stopped after {newest(out)} iterations, all of them saved; go on with" in log.read_text()
     assert "requeue" not in log.read_text()
     assert 5 <= len(rows(out)) == newest(out) < ITERATIONS
-    slurm.wait_for(slurm.submit(*command), ("COMPLETED",), timeout_s=100)
+    slurm.wait_for(slurm.submit(*command), ("COMPLETED",), timeout_s=200)
     is_the_same_run(out, reference, iterations=ITERATIONS, tolerance=1e-9)
 
 
@@ -158,11 +161,11 @@ def test_slurm_requeue_when_preempted(slurm: Slurm, words: list[str], reference:
     job = slurm.submit(*options, SCRIPT, *words, "--max-iterations", str(ITERATIONS))
     until_trained(slurm, out, iterations=5)
     urgent = slurm.submit("--nodes=2", "--exclusive", "--partition=urgent", "--output=/dev/null", "--wrap=true")
-    slurm.wait_for(urgent, ("COMPLETED",), timeout_s=60)
+    slurm.wait_for(urgent, ("COMPLETED",), timeout_s=120)
     assert f"; Slurm job {job} is requeued" in log.read_text()
     saved = newest(out)
     assert 5 <= len(rows(out)) == saved < ITERATIONS
-    end = slurm.wait_for(job, ENDED, timeout_s=100)
+    end = slurm.wait_for(job, ENDED, timeout_s=200)
     assert (end["JobState"], end["ExitCode"], end["Restarts"]) == ("COMPLETED", "0:0", "1"), log.read_text()
     is_the_same_run(out, reference, iterations=ITERATIONS, tolerance=1e-9)
     assert json.loads((out / "summary.json").read_text())["resumed_from_iteration"] == saved
@@ -172,13 +175,13 @@ def test_slurm_requeue_at_the_end_of_its_time(slurm: Slurm, words: list[str], tm
     """Slurm looks at its jobs' time every 30 s, and so may signal 30 s early: here 20 to 50 s after the start."""
     log, out = tmp_path / "log", tmp_path / "run"
     job = slurm.submit(*TWO_PROCESSES, f"--output={log}", "--time=2", "--signal=USR1@70", SCRIPT, *words)
-    slurm.until(lambda: slurm.job(job)["Restarts"] == "1", timeout_s=90, otherwise="no requeue")
+    slurm.until(lambda: slurm.job(job)["Restarts"] == "1", timeout_s=120, otherwise="no requeue")
     saved = newest(out)
     assert 0 < len(rows(out)) == saved
     assert f"SIGUSR1: stopped after {saved} iterations, all of them saved; go on with" in log.read_text()
     slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")
     until_trained(slurm, out, iterations=saved + 5)
     slurm.run("scancel", job)
-    end = slurm.wait_for(job, ENDED, timeout_s=60)
+    end = slurm.wait_for(job, ENDED, timeout_s=120)
     assert end["Restarts"] == "1"
     assert [int(row["iteration"]) for row in rows(out)] == list(range(newest(out)))
