@@ -16,7 +16,7 @@ comma := ,
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(FRAMEWORKS))
 DIGITS := data/digits
 # Debian's packages for hosts in network namespaces and for a Slurm of their own.
-CLUSTER_PACKAGES := openssh-server openssh-client iproute2 slurmctld slurmd slurm-client munge shellcheck
+CLUSTER_PACKAGES := openssh-server openssh-client iproute2 slurmctld slurmd slurm-client munge libpmix-dev shellcheck
 # The same for a container engine where there is no Docker, and for what looks at the files of docker/.
 DOCKER_PACKAGES := podman podman-compose runc iptables netavark aardvark-dns debootstrap openssh-client shellcheck
 
