@@ -5,6 +5,7 @@ once, or pinning a GPU before a framework is imported.
 """
 
 import os
+import signal
 import sys
 import time
 from typing import NamedTuple
@@ -166,4 +167,5 @@ def quiet_unless_spokesman() -> None:
     """
     rank = launched_rank()
     if rank is not None and rank != _spokesman:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which a run only takes note of; srun sends nothing stronger
         time.sleep(_WAIT_FOR_SPOKESMAN_S)

@@ -1,3 +1,7 @@
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -92,3 +96,19 @@ def test_in_a_job_only_launch_knows_of_the_terminal(monkeypatch):
     assert not environment.output_is_terminal()
     monkeypatch.setenv(environment.TERMINAL_VARIABLE, "1")
     assert environment.output_is_terminal()
+
+
+def test_the_launcher_ends_a_rank_that_waits_even_if_it_has_only_taken_note_of_signals():
+    script = (
+        "from hvd_imagenet.launcher.environment import quiet_unless_spokesman\n"
+        "from hvd_imagenet.preemption import Signals\n"
+        "Signals().watch()\n"
+        "print('ready', flush=True)\n"
+        "quiet_unless_spokesman()"
+    )
+    variables = {**os.environ, "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}
+    with subprocess.Popen([sys.executable, "-c", script], env=variables, stdout=subprocess.PIPE) as rank:
+        assert rank.stdout.readline() == b"ready\n"
+        time.sleep(0.2)
+        rank.terminate()
+        assert rank.wait(timeout=5) == -signal.SIGTERM
