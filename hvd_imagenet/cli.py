@@ -9,7 +9,9 @@ from typing import NoReturn
 from hvd_imagenet import __version__
 from hvd_imagenet.commands import COMMANDS
 from hvd_imagenet.errors import Preempted, UserError
-from hvd_imagenet.launcher.environment import elect_spokesman, quiet_unless_spokesman
+from hvd_imagenet.launcher.environment import elect_spokesman, launched_rank, quiet_unless_spokesman
+
+_INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of the process if None.
 
     Returns:
-        The exit code: 0, 2 after a user's mistake, or 143 where SIGTERM or SIGUSR1 has ended a run that is saved.
+        The exit code: 0, 2 after a user's mistake, 130 after Ctrl-C, or 143 where SIGTERM or SIGUSR1 has ended a run
+        that is saved.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in words if not word.startswith("-")), None)
@@ -77,3 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except Preempted as preempted:  # the trainer has said so
         return preempted.exit_code
+    except KeyboardInterrupt:
+        if launched_rank() is not None:
+            raise  # the job's own handler ends the other ranks
+        print("interrupted", file=sys.stderr, flush=True)
+        return _INTERRUPTED

@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -103,3 +105,18 @@ def test_only_the_chosen_commands_module_is_imported():
 
 def test_a_command_has_its_function():
     assert build_parser("schedule").parse_args(["schedule"]).run.__module__ == "hvd_imagenet.commands.schedule"
+
+
+def test_ctrl_c_ends_a_command_with_one_word(tmp_path):
+    out = tmp_path / "shapes"
+    command = [sys.executable, "-m", "hvd_imagenet", "make-dataset", str(out), "--source", "shapes", "--images", "9999"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        give_up_at_s = time.monotonic() + 20
+        while not list(tmp_path.iterdir()) and time.monotonic() < give_up_at_s:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in errors
+    assert not out.exists()
