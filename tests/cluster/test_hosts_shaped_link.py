@@ -1,0 +1,58 @@
+"""Links of 200 Mbit/s and 5 ms make an allreduce later by what a ring costs.
+
+A ring of p ranks passes 2 (p − 1) messages of M / p bytes one after another, so that an allreduce of M bytes takes
+2 (p − 1) (α + M / (p β)) with α seconds for a message and β bytes/s. Here the ring crosses every host's link once, and
+what a rank sends to the other one of its host costs nothing.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_jobs import on_first_host
+from network import Cluster
+
+ALPHA_S = 0.005
+MEGABITS_PER_S = 200
+# Of 1,514 bytes of a full Ethernet frame 1,448 are payload.
+BETA_BYTES_PER_S = MEGABITS_PER_S * 1e6 / 8 * 1448 / 1514
+HOSTS = 3
+# Without the first, Open MPI 5 takes its hierarchical module where hosts have several ranks.
+RING = {
+    "OMPI_MCA_coll": "^han",
+    "OMPI_MCA_coll_tuned_use_dynamic_rules": "1",
+    "OMPI_MCA_coll_tuned_allreduce_algorithm": "4",
+}
+SMALL, LARGE = 1 << 18, 1 << 22  # elements of 4 bytes: 1 MiB and 16 MiB
+
+
+def ring_allreduce_s(size_bytes: float, ranks: int) -> float:
+    """The cost model, for the part of an allreduce that links cause."""
+    return 2 * (ranks - 1) * (ALPHA_S + size_bytes / (ranks * BETA_BYTES_PER_S))
+
+
+def allreduce_times_s(cluster: Cluster, slots: int) -> dict[int, float]:
+    words = ["launch", "--hosts", str(cluster.hosts_file(slots)), "--network-interface", "eth0"]
+    script = str(Path(__file__).with_name("allreduce_times.py"))
+    command = ["hvd-imagenet", *words, "--", sys.executable, script, str(SMALL), str(LARGE)]
+    done = on_first_host(cluster, command, HOROVOD_CYCLE_TIME="1", **RING)
+    return {int(elements): taken_s for elements, taken_s in json.loads(done.stdout).items()}
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_shaped_link_slows_an_allreduce_by_what_a_ring_costs(
+    cluster: Cluster, slots: int, record_property: Any
+) -> None:
+    fast_s = allreduce_times_s(cluster, slots)
+    cluster.shape(MEGABITS_PER_S, ALPHA_S)
+    slow_s = allreduce_times_s(cluster, slots)
+    for elements, least, most in ((SMALL, 0.8, 3.0), (LARGE, 0.8, 1.5)):
+        model_s, more_s = ring_allreduce_s(4 * elements, HOSTS * slots), slow_s[elements] - fast_s[elements]
+        text = (
+            f"{fast_s[elements]:.3f} s → {slow_s[elements]:.3f} s, model +{model_s:.3f} s, {more_s / model_s:.2f} of it"
+        )
+        record_property(f"allreduce of {4 * elements >> 20} MiB, mpirun, {HOSTS} x {slots}", text)
+        print(text)
+        assert least <= more_s / model_s <= most, text
