@@ -10,6 +10,8 @@ TORCH_INDEX ?=
 INSTALL := -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := $(BIN)/python $(INSTALL)
+# Which of the fault tests `make test-faults` runs: FAULTS="-m long" leaves out those that are part of `make test`.
+FAULTS ?=
 # The input pipelines that ours is compared with have an environment of their own.
 BENCH_VENV := .venv-bench
 comma := ,
@@ -49,7 +51,7 @@ test: setup  ## run all tests; JUnit XML goes to reports/test.xml
 
 test-faults: setup  ## inject faults into real jobs; JUnit XML goes to reports/test-faults.xml; up to 20 minutes
 	@mkdir -p reports
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest tests/faults --junitxml=reports/test-faults.xml
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest tests/faults $(FAULTS) --junitxml=reports/test-faults.xml
 
 test-cluster: setup  ## train on several hosts, made of namespaces, and under Slurm; as root, it installs sshd and Slurm
 	@mkdir -p reports
@@ -84,6 +86,8 @@ $(BENCH_VENV)/.installed: setup.cfg setup.py constraints.txt $(wildcard csrc/*)
 bench: setup $(BENCH_VENV)/.installed  ## compare speed with Horovod, DDP and input pipelines, for README's tables; 45 minutes
 	$(BIN)/python benchmarks/step_overhead.py --json benchmarks/results/step_overhead.json
 	$(BIN)/python benchmarks/virtual_workers.py --json benchmarks/results/virtual_workers.json
+	$(BIN)/python benchmarks/launch_overhead.py --json benchmarks/results/launch_overhead.json
+	$(BIN)/python benchmarks/checkpoint_writing.py --json benchmarks/results/checkpoint_writing.json
 	$(BENCH_VENV)/bin/python benchmarks/input_pipeline.py --json benchmarks/results/input_pipeline.json
 
 clean:  ## remove the environment, reports and caches; runs and data stay
