@@ -18,11 +18,13 @@ long = pytest.mark.long
 
 @pytest.fixture
 def job(few_digits: Path, tmp_path: Path, record_property: Callable[[str, object], None]) -> Callable[..., Job]:
-    def run(fault: str, processes: int, launcher: str = MPI, *, framework: str = "torch", launch: str = "") -> Job:
+    def run(
+        fault: str, processes: int, launcher: str = MPI, *, framework: str = "torch", launch: str = "", epochs: int = 4
+    ) -> Job:
         done = start(
             fault, few_digits, tmp_path,
             launch=["-np", str(processes), "--launcher", launcher, *launch.split()],
-            train=["--framework", framework, "--epochs", "4"],
+            train=["--framework", framework, "--epochs", str(epochs)],
             timeout_s=120,
         )  # fmt: skip
         record_property("fault_to_end_s", round(done.fault_to_end_s, 2))
@@ -84,11 +86,12 @@ def test_04_a_held_lock_of_the_interpreter(job: Callable[..., Job], launcher: st
 @long
 @pytest.mark.parametrize("framework", ["torch", "keras"])
 def test_05_a_slow_rank_is_warned_of_and_waited_for(job: Callable[..., Job], framework: str) -> None:
-    done = job("slow@1:12", 2, framework=framework)
+    # Late enough for the usual time of an iteration to be known, of which the guards tell once a second.
+    done = job("slow@1:72", 2, framework=framework, epochs=20)
     assert done.code == 0, done.all_output
     warnings = [line for line in done.errors.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1, done.all_output
-    assert warnings[0].startswith(f"warning: rank 1 on {HOST} has been computing, iteration 12, for "), warnings
+    assert warnings[0].startswith(f"warning: rank 1 on {HOST} has been computing, iteration 72, for "), warnings
     assert "validation error" in done.output
 
 
