@@ -25,7 +25,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "resnet50": {"minibatch": 16, "per_worker": 8, "image_size_px": 224, "validation_resize_px": 256},
 }
 STEPS = {"resnet20": 20, "resnet50": 2}
-JOBS_OF_EACH = 4
 
 
 def of_rank(framework: str, model: str, turns: int, deterministic: str) -> None:
@@ -135,6 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--turns", type=int, default=20, help="of each kind in a job")
+    parser.add_argument("--jobs", type=int, default=4, help="of each kind, for --deterministic")
     parser.add_argument("--rank", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.rank:
@@ -153,7 +153,7 @@ def main() -> None:
         print(f"{framework} {model}: the check:", results[f"{framework}_{model}_check"], flush=True)
     for framework in ("torch", "keras"):
         pairs = []
-        for _ in range(JOBS_OF_EACH):
+        for _ in range(arguments.jobs):
             either = [statistics.median(job(framework, "resnet20", 8, chosen)["with"]) for chosen in (True, False)]
             pairs.append(either[0] / either[1])
         results[f"{framework}_resnet20_deterministic"] = {"with_over_without": statistics.median(pairs), "jobs": pairs}
