@@ -13,11 +13,6 @@ from engine import IMAGE, Engine, Podman, cache, docker_engine, missing
 _BUILT_WITHIN_S = 2400
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Makes the marker known."""
-    config.addinivalue_line("markers", "docker: in a container; left out of `make test`; `make test-docker` runs it")
-
-
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """Docker, or podman; skipped where there is neither, as for a user who is not root."""
