@@ -1,7 +1,8 @@
 import pytest
 
 from hvd_imagenet import progress as module
-from hvd_imagenet.progress import Progress
+from hvd_imagenet.core.metrics import Sums
+from hvd_imagenet.progress import Progress, epoch_line
 
 
 @pytest.fixture
@@ -70,3 +71,15 @@ def test_lines_stand_beside_the_bar(capsys):
     assert captured.out == "epoch 1/2\n"
     assert "5/10" in captured.err
     assert "lr 0.1, loss 1.000" in captured.err
+
+
+def test_the_widest_line_of_an_epoch_fits_into_a_terminal():
+    all_wrong = Sums(images=8, loss=8 * 14.375, correct=0, correct_top5=0)
+    line = epoch_line(99, 100, 1.234e-05, 99_999.4, all_wrong, all_wrong)
+    assert line == "epoch 100/100  lr 1.23e-05  loss 14.38  error 100.0 % val 100.0 %  99,999 img/s"
+    assert len(line) <= 80
+
+
+def test_a_line_of_a_run_that_diverges_tells_how_large_its_loss_is():
+    line = epoch_line(0, 90, 0.4, 10.0, Sums(1, 1234567.0, 0, 0), Sums(1, float("nan"), 0, 0))
+    assert line == "epoch  1/90  lr 0.4     loss 1.235e+06  error 100.0 % val 100.0 %  10 img/s"
