@@ -1,16 +1,11 @@
 """Tests on several hosts; after each, no process of it may be left on any host."""
 
-import shutil
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "parallel"))
 from network import Cluster, missing_packages, why_not
-from ranks import program, run
 
 _GONE_WITHIN_S = 15.0
 
@@ -43,18 +38,3 @@ def cluster(three_hosts: Cluster) -> Iterator[Cluster]:
     for process in left:
         process.kill()
     assert not left, f"left behind: {left}"
-
-
-@pytest.fixture(scope="session")
-def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """92 training images of 4 classes, and 23 for validation."""
-    digits, folder = tmp_path_factory.mktemp("data") / "digits", tmp_path_factory.mktemp("data") / "few-digits"
-    done = run(program("make-dataset", str(digits), "--source", "digits"), timeout_s=60)
-    assert done.returncode == 0, done.stderr
-    for split, images in {"train": (23, 23, 23, 23), "val": (6, 6, 6, 5)}.items():
-        for digit, count in enumerate(images):
-            target = folder / split / f"digit{digit}"
-            target.mkdir(parents=True)
-            for file in sorted((digits / split / target.name).iterdir())[:count]:
-                shutil.copy(file, target)
-    return folder

@@ -2,18 +2,12 @@
 
 import ctypes
 import os
-import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "parallel"))
-from ranks import program, run
 
 _PR_SET_CHILD_SUBREAPER = 36
 _GONE_WITHIN_S = 10.0
@@ -54,18 +48,3 @@ def _alive(before: set[psutil.Process]) -> list[psutil.Process | threading.Threa
         except (psutil.NoSuchProcess, ChildProcessError):
             continue
     return alive
-
-
-@pytest.fixture(scope="session")
-def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """92 training images of 4 classes, and 23 for validation."""
-    digits, folder = tmp_path_factory.mktemp("data") / "digits", tmp_path_factory.mktemp("data") / "few-digits"
-    done = run(program("make-dataset", str(digits), "--source", "digits"), timeout_s=60)
-    assert done.returncode == 0, done.stderr
-    for split, images in {"train": (23, 23, 23, 23), "val": (6, 6, 6, 5)}.items():
-        for digit, count in enumerate(images):
-            target = folder / split / f"digit{digit}"
-            target.mkdir(parents=True)
-            for file in sorted((digits / split / target.name).iterdir())[:count]:
-                shutil.copy(file, target)
-    return folder

@@ -6,10 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from training_jobs import is_one_error, plan, train
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "parallel"))
 from ranks import program, run
+from training_jobs import is_one_error, plan, train
 
 LOOP = """\
 import sys

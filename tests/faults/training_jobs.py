@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "parallel"))
 from ranks import program, run
 from training import distance, losses, rows, tensors
 

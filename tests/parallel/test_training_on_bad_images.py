@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,6 @@ from keras_training import train_all as train_all_in_keras
 
 SIX = {**RECIPE, "minibatch": 24, "per_worker": 4}
 EIGHT: dict[str, Any] = {"max_iterations": 8, "checkpoint_interval": 2, "dtype": "float64"}
-
-
-@pytest.fixture(scope="module")
-def damaged(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the data with three damaged training images."""
-    data = Path(shutil.copytree(few_digits, tmp_path_factory.mktemp("damaged") / "data"))
-    listing = list_dataset(data)[0]
-    for image, content in ((5, b""), (40, b"no image"), (77, Path(listing.name(77)).read_bytes()[:-30])):
-        Path(listing.name(image)).write_bytes(content)
-    return data
 
 
 def as_the_stream_meets_them(data: Path, until: int) -> list[tuple[str, str]]:
@@ -79,7 +68,7 @@ def train_in_keras(data: str, out: str, runs: list[Run]) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(damaged: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(damaged_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     out = tmp_path_factory.mktemp("bad-images")
     sequence: list[Run] = [
         ("skipped", SIX, {**EIGHT, "bad_images": "skip=3"}),
@@ -88,9 +77,9 @@ def runs(damaged: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
         ("too-many", SIX, {**EIGHT, "bad_images": "skip=2"}),
     ]
     folders = {"torch-1": out / "torch-1", "torch-2": out / "torch-2", "keras-2": out / "keras-2"}
-    run_ranks(1, train_in_torch, damaged, folders["torch-1"], sequence)
-    run_ranks(2, train_in_torch, damaged, folders["torch-2"], sequence)
-    run_keras_ranks(2, train_in_keras, damaged, folders["keras-2"], sequence, timeout_s=300)
+    run_ranks(1, train_in_torch, damaged_digits, folders["torch-1"], sequence)
+    run_ranks(2, train_in_torch, damaged_digits, folders["torch-2"], sequence)
+    run_keras_ranks(2, train_in_keras, damaged_digits, folders["keras-2"], sequence, timeout_s=300)
     return folders
 
 
@@ -100,9 +89,9 @@ PLACES = ["torch-1", "torch-2", "keras-2"]
 @pytest.mark.parametrize("name", ["skipped", "passes", "resumed", "too-many"])
 @pytest.mark.parametrize("place", PLACES)
 def test_each_file_is_listed_where_the_stream_first_meets_it(
-    runs: dict[str, Path], damaged: Path, place: str, name: str
+    runs: dict[str, Path], damaged_digits: Path, place: str, name: str
 ) -> None:
-    expected = as_the_stream_meets_them(damaged, until=8)
+    expected = as_the_stream_meets_them(damaged_digits, until=8)
     assert len(expected) == 3
     assert table(runs[place] / name) == expected
 
@@ -117,19 +106,19 @@ def test_the_run_is_the_same_on_any_number_of_ranks_and_in_passes(runs: dict[str
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_third_of_two_ends_the_run(runs: dict[str, Path], damaged: Path, place: str) -> None:
+def test_the_third_of_two_ends_the_run(runs: dict[str, Path], damaged_digits: Path, place: str) -> None:
     run = runs[place] / "too-many"
     assert not (run / "summary.json").exists()
-    iteration = int(as_the_stream_meets_them(damaged, until=8)[-1][0])
+    iteration = int(as_the_stream_meets_them(damaged_digits, until=8)[-1][0])
     assert iteration >= 1
     np.testing.assert_allclose(losses(run), losses(runs["torch-1"] / "skipped")[:iteration], rtol=1e-9)
 
 
 @pytest.mark.parametrize("framework", ["torch", "keras"])
 @pytest.mark.parametrize("words", [[], ["--bad-images", "skip=1"]])
-def test_the_command_ends_with_one_line(damaged: Path, tmp_path: Path, framework: str, words: list[str]) -> None:
+def test_the_command_ends_with_one_line(damaged_digits: Path, tmp_path: Path, framework: str, words: list[str]) -> None:
     out = tmp_path / "run"
-    result = train_on_two(damaged, "--framework", framework, "--out", str(out), *words)
+    result = train_on_two(damaged_digits, "--framework", framework, "--out", str(out), *words)
     if words:
         is_one_error(result, "--bad-images skip=1: ", f"mend or remove those in {out}/bad_images.csv, or allow more")
     else:
@@ -138,12 +127,14 @@ def test_the_command_ends_with_one_line(damaged: Path, tmp_path: Path, framework
     assert not (out / "summary.json").exists()
 
 
-def test_the_command_goes_on_with_few(damaged: Path, tmp_path: Path) -> None:
-    code, _, errors = train_on_two(damaged, "--out", str(tmp_path / "run"), "--bad-images", "skip=20")
+def test_the_command_goes_on_with_few(damaged_digits: Path, tmp_path: Path) -> None:
+    code, _, errors = train_on_two(damaged_digits, "--out", str(tmp_path / "run"), "--bad-images", "skip=20")
     assert (code, errors) == (0, "")
     assert len(table(tmp_path / "run")) == 3
     assert "bad_images: skip=20" in (tmp_path / "run" / "config.yaml").read_text()
 
 
-def test_another_word_for_the_option(damaged: Path) -> None:
-    is_one_error(train_on_two(damaged, "--bad-images", "some"), "bad_images must be stop or skip=N", "not 'some'")
+def test_another_word_for_the_option(damaged_digits: Path) -> None:
+    is_one_error(
+        train_on_two(damaged_digits, "--bad-images", "some"), "bad_images must be stop or skip=N", "not 'some'"
+    )

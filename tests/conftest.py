@@ -1,8 +1,16 @@
+"""Images for tests of several folders, made once for all of them."""
+
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+
+# What tests/parallel has for its own tests serves those of other folders too.
+sys.path.insert(0, str(Path(__file__).with_name("parallel")))
 from ranks import program, run
+
+from hvd_imagenet.data.listing import list_dataset
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +33,13 @@ def few_digits(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             for file in sorted((digits / split / target.name).iterdir())[:count]:
                 shutil.copy(file, target)
     return folder
+
+
+@pytest.fixture(scope="session")
+def damaged_digits(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with three damaged training images: an empty file, one that is no image, and one that is cut off."""
+    data = Path(shutil.copytree(few_digits, tmp_path_factory.mktemp("damaged") / "data"))
+    listing = list_dataset(data)[0]
+    for image, content in ((5, b""), (40, b"no image"), (77, Path(listing.name(77)).read_bytes()[:-30])):
+        Path(listing.name(image)).write_bytes(content)
+    return data
