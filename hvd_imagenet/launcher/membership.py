@@ -58,7 +58,7 @@ class Wanted:
         allocation: of Slurm, whose nodes are the hosts; None where srun does not start the job.
 
     Raises:
-        UserError: the numbers contradict each other, or there are two sources of hosts.
+        UserError: a number cannot be, numbers contradict each other, or there are two sources of hosts.
     """
 
     processes: int | None = None
@@ -75,6 +75,8 @@ class Wanted:
         for option, value in (("--min-np", self.least), ("--max-np", self.most)):
             if value is not None and value < 1:
                 raise UserError(f"{option} {value}: at least 1 process is needed")
+        if not self.start_timeout_s >= 0:
+            raise UserError(f"--start-timeout {self.start_timeout_s:g}: seconds, 0 or more")
         ordered = [
             (option, value)
             for option, value in (("--min-np", self.least), ("-np", self.processes), ("--max-np", self.most))
@@ -146,7 +148,9 @@ def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Me
     processes = min(room, limit or room)
     places = fill(usable, processes)
     taken = answered[: len(places)]
-    address = next((found.seen_from for found in taken if found.seen_from is not None), None)
+    # A host that sees this one at a loopback address is this one, under another of its names.
+    addresses = [found.seen_from for found in taken if found.seen_from is not None]
+    address = next((each for each in addresses if not each.startswith(("127.", "::1"))), None)
     return Members(processes, _smallest([found.machine for found in taken]), tuple(places), address)
 
 

@@ -51,7 +51,7 @@ class Job:
     def __post_init__(self) -> None:
         if self.max_restarts < 0:
             raise UserError(f"--max-restarts {self.max_restarts}: it must be 0 or more")
-        if self.stall_timeout_s < 0:
+        if not self.stall_timeout_s >= 0:
             raise UserError(f"--stall-timeout {self.stall_timeout_s:g}: seconds, 0 or more; 0 is for ever")
 
     def command(self, members: Members, starts: int, extra_names: Sequence[str] = ()) -> list[str]:

@@ -10,6 +10,7 @@ from hvd_imagenet.launcher.machine import Machine
 # Horovod's background thread looks for work once a cycle. At its default of 1 ms it takes a core that computes
 # away for long enough to cost a CPU run a third of its speed; a GPU's processes have cores to spare.
 CPU_CYCLE_TIME_MS = 20
+_MOST_MB, _MOST_MS = 2**20, 10**5
 
 # What `--allreduce-algorithm` takes → the number of Open MPI's coll/tuned, and the name that MPICH has.
 _ALGORITHMS = {
@@ -51,10 +52,10 @@ class Tuning:
     allreduce_algorithm: str | None = None
 
     def __post_init__(self) -> None:
-        if self.fusion_threshold_mb is not None and not 0 <= self.fusion_threshold_mb <= 2**20:
-            raise UserError(f"--fusion-threshold-mb {self.fusion_threshold_mb:g}: MiB, 0 (no fusion) or more")
-        if self.cycle_time_ms is not None and not 0 < self.cycle_time_ms <= 1e5:
-            raise UserError(f"--cycle-time-ms {self.cycle_time_ms:g}: milliseconds, more than 0")
+        if self.fusion_threshold_mb is not None and not 0 <= self.fusion_threshold_mb <= _MOST_MB:
+            raise UserError(f"--fusion-threshold-mb {self.fusion_threshold_mb:g}: MiB, 0 (no fusion) to {_MOST_MB}")
+        if self.cycle_time_ms is not None and not 0 < self.cycle_time_ms <= _MOST_MS:
+            raise UserError(f"--cycle-time-ms {self.cycle_time_ms:g}: milliseconds, more than 0, at most {_MOST_MS}")
         if self.timeline is not None and (self.timeline.is_dir() or not self.timeline.absolute().parent.is_dir()):
             raise UserError(f"--timeline {self.timeline}: must be a file in a folder that is there")
 

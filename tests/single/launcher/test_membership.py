@@ -119,6 +119,15 @@ def test_waiting_has_an_end(cluster: dict[str, Found | str], tmp_path: Path) -> 
     )
 
 
+@pytest.mark.parametrize(("seen_from", "address"), [("127.0.0.1", "10.0.0.1"), ("::1", "10.0.0.1"), (None, "10.0.0.1")])
+def test_this_host_under_another_name_does_not_say_where_others_reach_it(
+    cluster: dict[str, Found | str], seen_from: str | None, address: str
+) -> None:
+    cluster |= {"a": BIG._replace(seen_from=seen_from), "b": BIG}
+    assert members(Wanted(hosts_listed=listed_hosts("a,b")), None, print).address == address
+    assert members(Wanted(hosts_listed=listed_hosts("a")), None, print).address is None
+
+
 def test_this_machine_alone() -> None:
     found = members(Wanted(processes=3), 3, lambda line: None)
     assert (found.processes, found.places, found.fullest) == (3, (), 3)
@@ -129,6 +138,8 @@ def test_this_machine_alone() -> None:
     [
         ({"least": 0}, "--min-np 0: at least 1 process is needed"),
         ({"most": -1}, "--max-np -1: at least 1 process is needed"),
+        ({"start_timeout_s": -1.0}, "--start-timeout -1: seconds, 0 or more"),
+        ({"start_timeout_s": float("nan")}, "--start-timeout nan: seconds, 0 or more"),
         ({"least": 4, "most": 2}, "--min-np 4 is more than --max-np 2; it must be at most as much"),
         ({"least": 4, "processes": 2}, "--min-np 4 is more than -np 2; it must be at most as much"),
         ({"processes": 4, "most": 2}, "-np 4 is more than --max-np 2; it must be at most as much"),

@@ -26,9 +26,10 @@ def test_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"fusion_threshold_mb": -1}, "--fusion-threshold-mb -1: MiB, 0 (no fusion) or more"),
-        ({"fusion_threshold_mb": float("nan")}, "--fusion-threshold-mb nan: MiB, 0 (no fusion) or more"),
-        ({"cycle_time_ms": 0}, "--cycle-time-ms 0: milliseconds, more than 0"),
+        ({"fusion_threshold_mb": -1}, "--fusion-threshold-mb -1: MiB, 0 (no fusion) to 1048576"),
+        ({"fusion_threshold_mb": float("nan")}, "--fusion-threshold-mb nan: MiB, 0 (no fusion) to 1048576"),
+        ({"cycle_time_ms": 0}, "--cycle-time-ms 0: milliseconds, more than 0, at most 100000"),
+        ({"cycle_time_ms": 2e5}, "--cycle-time-ms 200000: milliseconds, more than 0, at most 100000"),
         ({"timeline": Path("/none/t.json")}, "--timeline /none/t.json: must be a file in a folder that is there"),
         ({"timeline": Path("/tmp")}, "--timeline /tmp: must be a file in a folder that is there"),
     ],
