@@ -1,6 +1,7 @@
 """Asks hosts for their reports, all at once, over ssh."""
 
 import contextlib
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from hvd_imagenet import __version__
 from hvd_imagenet.doctor.report import MARK, Report
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Host
-from hvd_imagenet.launcher.probe import is_this_host, ssh_command, why_ssh_failed
+from hvd_imagenet.launcher.probe import is_this_host, last_line, ssh_command, why_ssh_failed
 
 # Starting two frameworks from a cold file system and listing ImageNet there for the first time take most of it.
 REPORT_TIMEOUT_S = 120.0
@@ -53,7 +54,8 @@ def ask(host: str, data: Path | None, timeout_s: float = REPORT_TIMEOUT_S) -> An
         UserError: there is no ssh here.
     """
     words = [sys.executable, "-m", "hvd_imagenet.doctor.report", *([str(data)] if data is not None else [])]
-    command = words if is_this_host(host) else ssh_command(host, words)
+    here = is_this_host(host)
+    command = words if here else ssh_command(host, words)
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
@@ -72,7 +74,10 @@ def ask(host: str, data: Path | None, timeout_s: float = REPORT_TIMEOUT_S) -> An
         if late.is_set():
             return f"no report after {timeout_s:g} s; is it overloaded, or does a file system there not answer?"
         errors.seek(0)
-        return why_ssh_failed(host, errors.read().decode(errors="replace"), code)
+        said = errors.read().decode(errors="replace")
+        if here:
+            return f"its report fails ({last_line(said, code)}); see all of it: {shlex.join(words)}"
+        return why_ssh_failed(host, said, code)
 
 
 def _give_up(process: "subprocess.Popen[bytes]", late: threading.Event) -> None:
@@ -98,11 +103,11 @@ def _converse(process: "subprocess.Popen[bytes]") -> Answer | str | None:
     """Reads the report and then the clock; None where the other side ends before."""
     assert process.stdin is not None
     assert process.stdout is not None
-    text = next((line for line in map(bytes.decode, process.stdout) if line.startswith(MARK)), None)
-    if text is None:
+    line = next((line for line in process.stdout if line.startswith(MARK.encode())), None)
+    if line is None:
         return None
     try:
-        report = Report.from_json(text.removeprefix(MARK))
+        report = Report.from_json(line.decode().removeprefix(MARK))
     except ValueError:
         return f"its report is not that of hvd_imagenet {__version__}, which this host has; install the same"
     best: tuple[float, float] | None = None

@@ -29,6 +29,10 @@ _THIS_HOST = ("localhost", "127.0.0.1")
 # What ssh or the remote shell says → what to do about it.
 _REMEDIES = (
     (
+        r"IDENTIFICATION HAS CHANGED",
+        "its host key is not the one that is known; make sure of the new one, then: ssh-keygen -R {host}; ssh {host}",
+    ),
+    (
         r"Host key verification failed|host key is known",
         "its host key is not known; look at it and accept it: ssh {host}",
     ),
@@ -163,8 +167,9 @@ def _ask(host: str) -> Found | str:
     words = ssh_command(host, [sys.executable, "-m", "hvd_imagenet.launcher.probe"])
     try:
         answer = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
-        )
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=PROBE_TIMEOUT_S,
+            check=False,
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise UserError("ssh is not on PATH; get it with: apt install openssh-client") from error
     except subprocess.TimeoutExpired:
@@ -193,11 +198,25 @@ def why_ssh_failed(host: str, errors: str, code: int) -> str:
         >>> why_ssh_failed("node1", "me@node1: Permission denied (publickey).", 255)
         'ssh wants a password; give it your key: ssh-copy-id node1 (me@node1: Permission denied (publickey).)'
     """
-    said = (errors.strip().splitlines() or [f"exit code {code}"])[-1]
+    said = last_line(errors, code)
     for pattern, remedy in _REMEDIES:
         if re.search(pattern, errors):
             return f"{remedy.format(host=host, python=sys.executable)} ({said})"
     return f"ssh fails; try: {shlex.join(ssh_command(host, ['true']))} ({said})"
+
+
+def last_line(errors: str, code: int) -> str:
+    r"""What a program that failed has said last.
+
+    Args:
+        errors: what it has written to standard error.
+        code: its exit code, for one that has said nothing.
+
+    Example:
+        >>> last_line("a\nb\n", 1), last_line("", 3)
+        ('b', 'exit code 3')
+    """
+    return (errors.strip().splitlines() or [f"exit code {code}"])[-1]
 
 
 def probe_all(hosts: Sequence[Host], interface: str | None) -> dict[str, Found | str]:

@@ -25,7 +25,8 @@ def fake_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 def answering(report: str, clock: str = "now") -> str:
     """A script that prints a report and then the time for each line."""
-    return f"echo 'Welcome to node7'\necho {shlex.quote(report)}\nwhile read line; do date -d '{clock}' +%s.%N; done"
+    greeting = r"printf 'Welcome to Z\374rich\n'"  # ISO 8859-1, as of a shell of the last century
+    return f"{greeting}\necho {shlex.quote(report)}\nwhile read line; do date -d '{clock}' +%s.%N; done"
 
 
 @pytest.mark.parametrize(("clock", "ahead_s"), [("now", 0.0), ("+1 hour", 3600.0), ("-90 seconds", -90.0)])
@@ -73,6 +74,13 @@ def test_what_ssh_is_asked_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_why_there_is_no_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, reason: str) -> None:
     fake_ssh(tmp_path, monkeypatch, script)
     assert ask("node7", None) == reason
+
+
+def test_why_this_very_host_has_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert ask("localhost", None) == (
+        "its report fails (exit code 1); see all of it: /bin/false -m hvd_imagenet.doctor.report"
+    )
 
 
 def test_a_host_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

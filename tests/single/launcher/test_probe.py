@@ -29,6 +29,12 @@ ANSWERS = {
         "echo 'Host key verification failed.' >&2; exit 255",
         "its host key is not known; look at it and accept it: ssh node7 (Host key verification failed.)",
     ),
+    "a host key that has changed": (
+        "echo '@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @' >&2\n"
+        "echo 'Host key verification failed.' >&2; exit 255",
+        "its host key is not the one that is known; make sure of the new one, then: ssh-keygen -R node7; ssh node7 "
+        "(Host key verification failed.)",
+    ),
     "no key of the user": (
         "echo 'me@node7: Permission denied (publickey).' >&2; exit 255",
         "ssh wants a password; give it your key: ssh-copy-id node7 (me@node7: Permission denied (publickey).)",
@@ -53,6 +59,10 @@ ANSWERS = {
     "a talking shell": (
         "echo 'Welcome to node7'",
         "its shell prints 'Welcome to node7' where no one is logged in; make it print nothing",
+    ),
+    "a shell that talks in another encoding": (
+        "printf 'Gr\\374ezi\\n'",
+        "its shell prints 'Gr\ufffdezi' where no one is logged in; make it print nothing",
     ),
     "another version": (
         """echo '[[4, 0, true], "0.0.9", {}, null]'""",
