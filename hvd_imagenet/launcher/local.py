@@ -1,6 +1,7 @@
 """What `launch` does before it starts anything: checks what it was given, finds the launcher and the program."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from hvd_imagenet.launcher.machine import Machine
 from hvd_imagenet.launcher.mpirun import mpirun_command, open_mpi_major
 from hvd_imagenet.launcher.srun import mpi_plugin, srun_command
 from hvd_imagenet.launcher.tuning import DEFAULT, Tuning
+
+_ANSWER_TIMEOUT_S = 20
 
 
 def resolve_program(words: Sequence[str], own_commands: Collection[str]) -> list[str]:
@@ -182,5 +185,13 @@ def build_command(
 
 def _answer(command: Sequence[str]) -> str:
     """What a program prints about itself."""
-    answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWER_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"launch: {shlex.join(command)}: no answer within {_ANSWER_TIMEOUT_S} s; see what it waits for: a file "
+            "system, or Slurm's controller"
+        ) from error
     return answer.stdout or answer.stderr

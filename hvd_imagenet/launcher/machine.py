@@ -6,6 +6,9 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from hvd_imagenet.errors import UserError
+
+_DRIVER_TIMEOUT_S = 15
 _CPU_FOLDER = Path("/sys/devices/system/cpu")
 
 
@@ -73,20 +76,35 @@ def this_machine() -> Machine:
     Returns:
         What this process may use, not what the machine has.
 
+    Raises:
+        UserError: the GPUs' driver does not answer.
+
     Example:
         >>> this_machine().cores >= 1
         True
     """
     allowed = os.sched_getaffinity(0)
-    listing = ""
-    nvidia_smi = shutil.which("nvidia-smi")
-    if nvidia_smi is not None:
-        answer = subprocess.run(
-            [nvidia_smi, "-L"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-        listing = answer.stdout if answer.returncode == 0 else ""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     return Machine(
         cores=physical_cores(allowed),
-        gpus=visible_gpus(listing, os.environ.get("CUDA_VISIBLE_DEVICES")),
+        gpus=0 if chosen == "" else visible_gpus(_listing(), chosen),
         whole=len(allowed) == os.cpu_count(),
     )
+
+
+def _listing() -> str:
+    """What `nvidia-smi -L` prints; empty where there is no driver."""
+    nvidia_smi = shutil.which("nvidia-smi")
+    if nvidia_smi is None:
+        return ""
+    command = [nvidia_smi, "-L"]
+    try:
+        answer = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_DRIVER_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"nvidia-smi -L: no answer within {_DRIVER_TIMEOUT_S} s; look for the driver's fault in dmesg, or take the "
+            "CPU: CUDA_VISIBLE_DEVICES="
+        ) from error
+    return answer.stdout if answer.returncode == 0 else ""

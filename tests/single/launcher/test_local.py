@@ -3,7 +3,9 @@ import sys
 import pytest
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.launcher.local import check_processes, find_mpirun, resolve_program
+from hvd_imagenet.launcher import local
+from hvd_imagenet.launcher.local import build_command, check_processes, find_mpirun, resolve_program
+from hvd_imagenet.launcher.machine import Machine
 
 OWN = {"train", "evaluate"}
 
@@ -60,3 +62,17 @@ def test_mpirun_is_looked_for_beside_python_then_on_path(monkeypatch, tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mpirun").touch(mode=0o755)
         assert find_mpirun() == str(tmp_path / folder / "mpirun")
+
+
+def test_an_mpirun_that_hangs(monkeypatch, tmp_path):
+    mpirun = tmp_path / "mpirun"
+    mpirun.write_text("#!/bin/sh\nexec sleep 60\n")
+    mpirun.chmod(0o755)
+    monkeypatch.setattr(local, "find_mpirun", lambda: str(mpirun))
+    monkeypatch.setattr(local, "_ANSWER_TIMEOUT_S", 0.1)
+    with pytest.raises(UserError) as caught:
+        build_command(2, ["true"], Machine(cores=2, gpus=0, whole=True))
+    assert str(caught.value) == (
+        f"launch: {mpirun} --version: no answer within 0.1 s; see what it waits for: a file system, or Slurm's "
+        "controller"
+    )

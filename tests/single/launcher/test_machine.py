@@ -1,6 +1,8 @@
 import pytest
 
-from hvd_imagenet.launcher.machine import physical_cores, visible_gpus
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.launcher import machine
+from hvd_imagenet.launcher.machine import physical_cores, this_machine, visible_gpus
 
 TWO_GPUS = "GPU 0: NVIDIA H200 (UUID: GPU-1)\n  MIG 1g.18gb Device 0: (UUID: MIG-1)\nGPU 1: NVIDIA H200 (UUID: GPU-2)\n"
 
@@ -29,3 +31,19 @@ def test_hardware_threads_of_a_core_count_once(tmp_path):
 )
 def test_gpus_are_those_that_a_program_would_see(listing, chosen, expected):
     assert visible_gpus(listing, chosen) == expected
+
+
+def test_a_driver_that_hangs_is_told_with_a_way_out(monkeypatch, tmp_path):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(machine, "_DRIVER_TIMEOUT_S", 0.1)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(UserError) as caught:
+        this_machine()
+    assert str(caught.value) == (
+        "nvidia-smi -L: no answer within 0.1 s; look for the driver's fault in dmesg, or take the CPU: "
+        "CUDA_VISIBLE_DEVICES="
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert this_machine().gpus == 0
