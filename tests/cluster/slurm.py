@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from network import Cluster
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +21,7 @@ _TOOLS = {"slurmctld": "slurmctld", "slurmd": "slurmd", "srun": "slurm-client", 
 _FOREIGN = ("SLURM_", "SBATCH_", "PMIX_", "PMI_", "OMPI_", "PRTE_", "HOROVOD_", "HVD_IMAGENET_")
 _START_TIMEOUT_S = 30.0
 _PAUSE_S = 0.2
+_DAEMONS = ("munged", "slurmctld", "slurmd", "slurmstepd", "slurmscriptd", "sshd")
 
 # Hosts have a /run of their own, which munge's socket and those of PMIx need. A requeued job waits for as long as its
 # credential is valid, and for the next round of the scheduler: by default 120 s and 60 s.
@@ -72,7 +75,7 @@ class Slurm:
     """
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._cluster = folder, cluster
         *nodes, self._controller = cluster.hosts
         (folder / "state").mkdir()
         configuration = folder / "slurm.conf"
@@ -144,6 +147,25 @@ class Slurm:
     def jobs(self) -> list[str]:
         """The numbers of those that wait, run or end."""
         return self.run("squeue", "--noheader", "--format=%A").stdout.split()
+
+    def processes(self) -> list[str]:
+        """The names of what runs on the hosts beside Slurm itself."""
+        names = []
+        for process in self._cluster.processes():
+            with suppress(psutil.Error):  # it has ended
+                names.append(process.name())
+        return [name for name in names if name not in _DAEMONS]
+
+    @staticmethod
+    def seconds(job: dict[str, str]) -> int:
+        """How long a job has run.
+
+        Args:
+            job: what Slurm knows of it; RunTime is [DAYS-]HOURS:MINUTES:SECONDS.
+        """
+        days, _, clock = job["RunTime"].rpartition("-")
+        hours, minutes, seconds = map(int, clock.split(":"))
+        return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
     def wait_for(self, number: str, states: tuple[str, ...], timeout_s: float) -> dict[str, str]:
         """Waits until a job is in one of the states.

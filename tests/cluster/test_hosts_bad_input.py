@@ -1,11 +1,12 @@
-"""What cannot start is told in one line with the remedy, soon, and leaves nothing on any host."""
+"""What cannot start is told in one line with the remedy, soon, and leaves nothing on any host (see `cluster`)."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster_jobs import VARIABLES
+from cluster_jobs import BIN, VARIABLES
 from network import Cluster
 from ranks import run
 
@@ -37,15 +38,19 @@ def odd_hosts(cluster: Cluster) -> Iterator[Cluster]:
     cluster.on_switch("ip", "address", "del", f"{NOBODY}/24", "dev", "switch")
 
 
+@pytest.mark.parametrize("launcher", ["auto", "horovodrun"])
 @pytest.mark.parametrize("case", list(CASES))
-def test_bad_input_is_told_in_one_line(odd_hosts: Cluster, tmp_path: Path, case: str) -> None:
+def test_bad_input_is_told_in_one_line(odd_hosts: Cluster, tmp_path: Path, case: str, launcher: str) -> None:
     options, parts = CASES[case]
+    is_told(odd_hosts, ["--launcher", launcher, *options], parts, tmp_path)
+
+
+def is_told(cluster: Cluster, options: list[str], parts: list[str], tmp_path: Path, **variables: str) -> None:
+    """Runs `launch` on node1, which must end soon with one line that has some parts."""
+    own = [f"{name}={value}" for name, value in variables.items()]
+    words = ["env", *own, str(BIN / "hvd-imagenet"), "launch", *options, "--", "train", "--out", str(tmp_path / "run")]
     began_s = time.monotonic()
-    done = run(
-        odd_hosts.hosts[0].command(["hvd-imagenet", "launch", *options, "--", "train", "--out", str(tmp_path / "run")]),
-        timeout_s=60,
-        **VARIABLES,
-    )
+    done = run(cluster.hosts[0].command(words), timeout_s=60, **VARIABLES)
     assert time.monotonic() - began_s < WITHIN_S
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
@@ -53,3 +58,28 @@ def test_bad_input_is_told_in_one_line(odd_hosts: Cluster, tmp_path: Path, case:
     assert line.startswith("error: ")
     for part in parts:
         assert part in line
+    assert not (tmp_path / "run").exists()
+
+
+# What Slurm tells a job.
+IN_A_JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_CPUS_PER_NODE": "2(x2)"}
+NO_CONTROLLER = "ClusterName=test\nSlurmctldHost=node3(10.77.0.3)\nAuthType=auth/none\nNodeName=node[1-2] CPUs=2\n"
+
+
+def test_a_scheduler_that_is_not_there(cluster: Cluster, tmp_path: Path) -> None:
+    parts = ["--launcher srun: there is no srun on PATH", "name the hosts with -H"]
+    is_told(cluster, ["--launcher", "srun"], parts, tmp_path, PATH=str(BIN))
+
+
+def test_a_scheduler_that_is_not_there_any_more(cluster: Cluster, tmp_path: Path) -> None:
+    """Inside a job whose Slurm has been taken off the node."""
+    parts = ["--launcher auto: there is no srun on PATH", "--launcher local"]
+    is_told(cluster, [], parts, tmp_path, PATH=str(BIN), **IN_A_JOB)
+
+
+@pytest.mark.skipif(shutil.which("srun") is None, reason="no slurm-client; `make test-cluster` installs it")
+def test_a_scheduler_that_does_not_answer(cluster: Cluster, tmp_path: Path) -> None:
+    """Slurm's programs are there, and nothing listens at their controller's address."""
+    (tmp_path / "slurm.conf").write_text(NO_CONTROLLER)
+    variables = {"SLURM_CONF": str(tmp_path / "slurm.conf"), **IN_A_JOB}
+    is_told(cluster, [], ["launch: ", "see: scontrol ping"], tmp_path, **variables)

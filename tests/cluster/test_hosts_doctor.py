@@ -11,7 +11,10 @@ import pytest
 from cluster_jobs import VARIABLES
 from network import Cluster
 from ranks import run
+from readme_commands import shown
 
+# As it stands in README.
+DOCTOR = ".venv/bin/hvd-imagenet doctor --hostfile hosts --data /data/imagenet"
 MEGABITS_PER_S, DELAY_S = 200, 0.005
 # Of 1,514 bytes of a full Ethernet frame 1,448 are payload.
 BYTES_PER_S = MEGABITS_PER_S * 1e6 / 8 * 1448 / 1514
@@ -26,8 +29,9 @@ def test_doctor_measures_a_shaped_link(
     cluster: Cluster, few_digits: Path, tmp_path: Path, record_property: Any
 ) -> None:
     cluster.shape(MEGABITS_PER_S, DELAY_S)
-    words = ["--hostfile", str(cluster.hosts_file(1)), "--data", str(few_digits), "--network-interface", "eth0"]
-    done = doctor(cluster, *words, "--json", str(tmp_path / "found.json"))
+    places = {"--hostfile hosts": f"--hostfile {cluster.hosts_file(1)}", "/data/imagenet": str(few_digits)}
+    typed = f"{shown(DOCTOR, places)} --network-interface eth0 --json {tmp_path / 'found.json'}"
+    done = run(cluster.hosts[0].command(["sh", "-c", typed]), timeout_s=180, **VARIABLES)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     table = done.stdout.split("\n\n")
     assert [line.split()[0] for line in table[0].splitlines()] == ["host", "node1", "node2", "node3"]

@@ -1,13 +1,15 @@
 """Training under a real Slurm of two nodes: by srun, by launch/slurm.sbatch, cancelled, preempted and requeued."""
 
 import json
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster_jobs import is_the_same_run, train_words
+from cluster_jobs import RECIPE, is_the_same_run, train_words
 from network import Cluster, missing_packages, why_not
+from readme_commands import shown
 from slurm import ENDED, Slurm
 from slurm import missing_packages as missing_slurm_packages
 from training import rows
@@ -27,6 +29,16 @@ hvd.init()
 print(hvd.rank(), hvd.size(), hvd.local_rank(), hvd.local_size(), os.uname().nodename)
 hvd.shutdown()
 """
+# As they stand in README.
+SBATCH = "sbatch --nodes=2 --ntasks-per-node=8 launch/slurm.sbatch --data /data/imagenet --out runs/one-hour"
+SALLOC = (
+    "salloc --nodes=2 --ntasks-per-node=8 .venv/bin/hvd-imagenet launch -- train --data /data/imagenet "
+    "--out runs/one-hour"
+)
+SRUN = (
+    "srun --nodes=2 --ntasks-per-node=8 --mpi=pmix --kill-on-bad-exit=1 .venv/bin/hvd-imagenet train "
+    "--data /data/imagenet --out runs/one-hour"
+)
 # What launch does for srun. Processes that wait give their core to those that compute; and Slurm offers munge to PMIx,
 # but Open MPI's wheel has been built without it, and says so at length.
 BY_HAND = {"OMP_NUM_THREADS": "1", "OMPI_MCA_mpi_yield_when_idle": "1", "PMIX_MCA_psec": "native"}
@@ -46,10 +58,11 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 @pytest.fixture
 def slurm(two_nodes: Slurm) -> Iterator[Slurm]:
-    """Without a job before and after."""
+    """Without a job before and after, nor a process of one."""
     yield two_nodes
     try:
         two_nodes.until(lambda: not two_nodes.jobs(), timeout_s=20, otherwise="there are jobs left")
+        two_nodes.until(lambda: not two_nodes.processes(), timeout_s=20, otherwise="a node still runs what a job began")
     finally:
         for job in two_nodes.jobs():
             two_nodes.run("scancel", job)
@@ -70,6 +83,17 @@ def reference(two_nodes: Slurm, few_digits: Path, tmp_path_factory: pytest.TempP
 def words(few_digits: Path, tmp_path: Path) -> list[str]:
     """Options of `train` for a run in the test's folder."""
     return train_words(few_digits, tmp_path / "run", *OPTIONS)
+
+
+@pytest.fixture
+def typed(few_digits: Path, tmp_path: Path) -> Callable[[str], list[str]]:
+    """The words of a line of README, with fewer ranks and this test's folders, and 20 iterations of a small network."""
+
+    def words_of(line: str) -> list[str]:
+        places = {"/data/imagenet": str(few_digits), "runs/one-hour": str(tmp_path / "run"), "-node=8": "-node=2"}
+        return [*shlex.split(shown(line, places)), *RECIPE, *OPTIONS, "--max-iterations", "20"]
+
+    return words_of
 
 
 def until_trained(slurm: Slurm, out: Path, iterations: int) -> None:
@@ -98,16 +122,14 @@ def is_the_run_of_four(said: str, out: Path, reference: Path) -> None:
     is_the_same_run(out, reference, iterations=20, tolerance=1e-9)
 
 
-def test_slurm_srun(slurm: Slurm, words: list[str], reference: Path, tmp_path: Path) -> None:
-    command = ["srun", *FOUR_PROCESSES, "--mpi=pmix", "--kill-on-bad-exit=1", ".venv/bin/hvd-imagenet", "train"]
-    done = slurm.run(*command, *words, "--max-iterations", "20", timeout_s=150, variables=BY_HAND)
+def test_slurm_srun(slurm: Slurm, typed: Callable[[str], list[str]], reference: Path, tmp_path: Path) -> None:
+    done = slurm.run(*typed(SRUN), timeout_s=150, variables=BY_HAND)
     assert done.returncode == 0, done.stdout + done.stderr
     is_the_run_of_four(done.stdout + done.stderr, tmp_path / "run", reference)
 
 
-def test_slurm_srun_by_launch(slurm: Slurm, words: list[str], reference: Path, tmp_path: Path) -> None:
-    command = ["salloc", "--quiet", *FOUR_PROCESSES, ".venv/bin/hvd-imagenet", "launch", "--", "train"]
-    done = slurm.run(*command, *words, "--max-iterations", "20", timeout_s=150)
+def test_slurm_srun_by_launch(slurm: Slurm, typed: Callable[[str], list[str]], reference: Path, tmp_path: Path) -> None:
+    done = slurm.run(*typed(SALLOC), timeout_s=150)
     assert done.returncode == 0, done.stdout + done.stderr
     is_the_run_of_four(done.stdout + done.stderr, tmp_path / "run", reference)
 
@@ -121,9 +143,11 @@ def test_slurm_srun_without_pmix(slurm: Slurm, words: list[str]) -> None:
     assert "srun --mpi=pmix" in done.stderr
 
 
-def test_slurm_sbatch(slurm: Slurm, words: list[str], reference: Path, tmp_path: Path) -> None:
+def test_slurm_sbatch(slurm: Slurm, typed: Callable[[str], list[str]], reference: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    job = slurm.submit(*FOUR_PROCESSES, f"--output={log}", SCRIPT, *words, "--max-iterations", "20")
+    sbatch, *command = typed(SBATCH)
+    assert sbatch == "sbatch"
+    job = slurm.submit(f"--output={log}", *command)
     end = slurm.wait_for(job, ENDED, timeout_s=150)
     assert (end["JobState"], end["ExitCode"]) == ("COMPLETED", "0:0"), log.read_text()
     is_the_run_of_four(log.read_text(), tmp_path / "run", reference)
@@ -136,6 +160,7 @@ def test_slurm_sbatch_with_a_mistake(slurm: Slurm, tmp_path: Path) -> None:
     assert (end["JobState"], end["ExitCode"]) == ("FAILED", "2:0"), log.read_text()
     errors = [line for line in log.read_text().splitlines() if "error: " in line]
     assert [line.partition(":")[0] for line in errors] == ["error"]
+    assert slurm.seconds(end) <= 30
 
 
 def test_slurm_sbatch_cancelled(slurm: Slurm, words: list[str], reference: Path, tmp_path: Path) -> None:

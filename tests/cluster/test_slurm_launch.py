@@ -97,6 +97,7 @@ def test_slurm_srun_mistakes_are_one_line(slurm: Slurm, tmp_path: Path, case: st
     number, code, lines = launch_in_job(slurm, tmp_path / "output", ["--nodes=2", "--ntasks=4"], launch, PRINT)
     assert (code, len(lines)) == ("2:0", 1)
     assert lines[0].startswith(expected.format(job=number))
+    assert slurm.seconds(slurm.job(number)) <= 30
 
 
 def test_slurm_srun_within_a_step(slurm: Slurm) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "parallel"))
 sys.path.insert(0, str(Path(__file__).parent))
 from engine import IMAGE, Engine, Podman, cache, docker_engine, missing
 

@@ -4,15 +4,20 @@ import fcntl
 import os
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
 
+from readme_commands import shown
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 IMAGE = "hvd_imagenet"
+# As it stands in README.
+BUILD = "docker build --file docker/Dockerfile --tag hvd_imagenet ."
 PODMAN_TOOLS = {
     "podman": "podman",
     "podman-compose": "podman-compose",
@@ -106,15 +111,15 @@ class Engine:
 
     def build(self, log: Path, timeout_s: float) -> int:
         """Builds the image, writes what the engine says into the log, and returns its exit code."""
-        arguments = ["--file", str(DOCKERFILE), "--tag", IMAGE]
+        *arguments, context = shlex.split(shown(BUILD))[2:]
         if "TORCH_INDEX" in os.environ:
             arguments += ["--build-arg", f"TORCH_INDEX={os.environ['TORCH_INDEX']}"]
         code = 0
         with log.open("w") as file:
             for options in self.builds(log.parent):
                 code = code or subprocess.run(
-                    [*self.words, "build", *arguments, *options, str(ROOT)], env=self.environment, stdout=file,
-                    stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, check=False, timeout=timeout_s,
+                    [*self.words, "build", *arguments, *options, context], env=self.environment, stdout=file,
+                    stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, check=False, timeout=timeout_s, cwd=ROOT,
                 ).returncode  # fmt: skip
         return code
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from engine import DOCKERFILE, IMAGE, ROOT, Engine
+from readme_commands import shown
 
 from hvd_imagenet import __version__
 from hvd_imagenet.commands import COMMANDS
@@ -22,6 +24,11 @@ MAX_IMAGE_BYTES = 2.6e9
 MAX_ERROR_PERCENT = 5.0
 # The order in which threads add up is not the same for another number of them.
 ONE_THREAD = "OMP_NUM_THREADS=1"
+# As they stand in README.
+REPRODUCE = "docker run --rm --shm-size 1g hvd_imagenet reproduce"
+COMPOSE = (
+    "docker compose --file launch/compose.yaml run --rm head\ndocker compose --file launch/compose.yaml down --volumes"
+)
 _COMPILERS = "cc gcc g++ c++ clang clang++ cmake ninja make ld nvcc mpicc mpicxx"
 
 
@@ -29,20 +36,34 @@ def _lines(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-@pytest.fixture
-def volume(engine: Engine) -> Iterator[str]:
-    """A volume for data and runs."""
-    name = "hvd_imagenet_test"
+def _volume(engine: Engine, name: str) -> Iterator[str]:
     made = engine.run("volume", "create", name, timeout_s=60)
     assert made.returncode == 0, made.stderr
     yield name
     engine.run("volume", "rm", "--force", name, timeout_s=60)
 
 
+@pytest.fixture
+def volume(engine: Engine) -> Iterator[str]:
+    """A volume for data and runs."""
+    yield from _volume(engine, "hvd_imagenet_test")
+
+
+@pytest.fixture(scope="module")
+def main_volume(engine: Engine) -> Iterator[str]:
+    """The same for the main job."""
+    yield from _volume(engine, "hvd_imagenet_main")
+
+
 def _in_container(engine: Engine, image: str, script: str, *options: str) -> str:
     done = engine.run("run", "--rm", *options, image, "sh", "-c", script, timeout_s=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def _containers(engine: Engine) -> str:
+    """Those of the image, running or not."""
+    return engine.run("ps", "--all", "--quiet", "--filter", f"ancestor={IMAGE}", timeout_s=60).stdout
 
 
 def test_dockerfile_is_clean_for_hadolint() -> None:
@@ -96,15 +117,41 @@ def test_doctor(engine: Engine, image: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def main_job(engine: Engine, image: str) -> dict[str, list[dict[str, str]]]:
-    """The tables of the main job on 2 processes of one container."""
-    script = "entrypoint.sh reproduce -- --out run >&2 && cat run/iterations.csv && echo ---- && cat run/metrics.csv"
-    iterations, epochs = _in_container(engine, image, script, "--env", ONE_THREAD).split("----\n")
+def main_job(engine: Engine, image: str, main_volume: str) -> dict[str, list[dict[str, str]]]:
+    """The tables of the main job on 2 processes of one container, by README's line; the run stays in a volume."""
+    docker, run, *words = shlex.split(shown(REPRODUCE))
+    assert (docker, run, words[-2]) == ("docker", "run", image)
+    job = ("--volume", f"{main_volume}:/job")
+    done = engine.run("run", *job, "--env", ONE_THREAD, *words, "--", "--out", "run", timeout_s=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    script = "cat run/iterations.csv && echo ---- && cat run/metrics.csv"
+    iterations, epochs = _in_container(engine, image, script, *job).split("----\n")
     return {"iterations": _lines(iterations), "epochs": _lines(epochs)}
 
 
 def test_main_job_on_2_processes(main_job: dict[str, list[dict[str, str]]]) -> None:
     assert float(main_job["epochs"][-1]["val_error"]) < MAX_ERROR_PERCENT
+
+
+@pytest.mark.usefixtures("main_job")
+def test_train(engine: Engine, image: str, main_volume: str) -> None:
+    """`docker run IMAGE train …` is one process, which takes the images of the volume."""
+    words = ["train", "--recipe", "digits", "--data", "data/digits", "--out", "alone", "--max-iterations", "3"]
+    done = engine.run("run", "--rm", "--volume", f"{main_volume}:/job", image, *words, timeout_s=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "on 1 processes (cpu)" in done.stdout
+
+
+def test_image_for_gpus_without_one(engine: Engine, image: str) -> None:
+    """The entry point is the same in both images, but for this variable."""
+    began_s = time.monotonic()
+    done = engine.run("run", "--rm", "--env", "HVD_IMAGENET_CUDA=13.0.2", image, "reproduce", timeout_s=60)
+    assert time.monotonic() - began_s < 30
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: this image is for NVIDIA GPUs")
+    assert "docker run --gpus all" in line
+    assert _containers(engine) == ""
 
 
 def test_stop_leaves_a_checkpoint(engine: Engine, image: str, volume: str) -> None:
@@ -208,23 +255,24 @@ def test_mpijob_on_2_workers(
 def test_compose_head_and_3_workers(
     engine: Engine, image: str, main_job: dict[str, list[dict[str, str]]], tmp_path: Path
 ) -> None:
+    """README's lines, with launch/compose.yaml as it is but for fewer iterations."""
     compose = yaml.safe_load((ROOT / "launch/compose.yaml").read_text())
     compose["services"]["head"]["command"] += ["--", "--max-iterations", "20"]
     file = tmp_path / "compose.yaml"
     file.write_text(yaml.safe_dump(compose))
+    start, end = (shlex.split(line)[4:] for line in shown(COMPOSE).splitlines())
+    volume = f"{compose['name']}_job"
     try:
-        started = engine.run_compose(file, "up", "--detach", timeout_s=300)
-        assert started.returncode == 0, started.stdout + started.stderr
-        label = ("--filter", "label=com.docker.compose.service=head")
-        head = engine.run("ps", "--all", "--quiet", *label, timeout_s=60).stdout.strip()
-        code = engine.run("wait", head, timeout_s=900).stdout.strip()
-        said = engine.run("logs", head, timeout_s=60)
-        assert code == "0", said.stdout + said.stderr
-        job = ("--volumes-from", head)
+        done = engine.run_compose(file, *start, timeout_s=900)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "validation error " in done.stdout, done.stdout + done.stderr
+        job = ("--volume", f"{volume}:/job")
         summary = json.loads(_in_container(engine, image, "cat runs/*/summary.json", *job))
         table = _lines(_in_container(engine, image, "cat runs/*/iterations.csv", *job))
     finally:
-        engine.run_compose(file, "down", "--volumes", timeout_s=120)
+        engine.run_compose(file, *end, timeout_s=120)
+    assert _containers(engine) == ""
+    assert volume not in engine.run("volume", "ls", "--quiet", timeout_s=60).stdout.split()
     assert (summary["processes"], len(table)) == (3, 20)
     losses = [[float(row["loss"]) for row in rows[:10]] for rows in (table, main_job["iterations"])]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
