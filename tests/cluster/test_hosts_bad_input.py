@@ -77,9 +77,9 @@ def test_a_scheduler_that_is_not_there_any_more(cluster: Cluster, tmp_path: Path
     is_told(cluster, [], parts, tmp_path, PATH=str(BIN), **IN_A_JOB)
 
 
-@pytest.mark.skipif(shutil.which("srun") is None, reason="no slurm-client; `make test-cluster` installs it")
 def test_a_scheduler_that_does_not_answer(cluster: Cluster, tmp_path: Path) -> None:
     """Slurm's programs are there, and nothing listens at their controller's address."""
+    assert shutil.which("srun"), "install slurm-client, as `make test-cluster` does"
     (tmp_path / "slurm.conf").write_text(NO_CONTROLLER)
     variables = {"SLURM_CONF": str(tmp_path / "slurm.conf"), **IN_A_JOB}
     is_told(cluster, [], ["launch: ", "see: scontrol ping"], tmp_path, **variables)
