@@ -8,12 +8,12 @@ from hvd_imagenet.errors import AgreedError, UserError
 
 
 class _Job:
-    """Ranks that are threads of this process; a gather in which one rank is missing fails after a second."""
+    """Ranks that are threads of this process; a gather in which one rank is missing fails after a while."""
 
     def __init__(self, size):
         self.size = size
         self.values = [None] * size
-        self.barrier = threading.Barrier(size, timeout=1.0)
+        self.barrier = threading.Barrier(size, timeout=30.0)
 
     def run(self, action_of_rank):
         """The outcome of together() on every rank: its result, or what it raised."""

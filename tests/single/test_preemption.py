@@ -3,11 +3,11 @@
 import os
 import signal
 import stat
-import time
 
 import numpy as np
 import pytest
 
+from hvd_imagenet import preemption
 from hvd_imagenet.errors import Preempted
 from hvd_imagenet.preemption import SIGNALS, Signals, WatchedReader, requeue
 
@@ -41,16 +41,29 @@ def test_what_is_agreed(totals, agreed):
     assert signals.agreed == (agreed or signal.SIGUSR1)
 
 
+class _Time:
+    """Stands still but where it is told to pass."""
+
+    def __init__(self, monkeypatch):
+        self.now_s = 50.0
+        monkeypatch.setattr(preemption.time, "monotonic", lambda: self.now_s)
+
+
+@pytest.fixture
+def time(monkeypatch):
+    return _Time(monkeypatch)
+
+
 class _Reader:
     """Gives batches, each after some time."""
 
-    def __init__(self, seconds=0.0):
-        self.seconds, self.closed = seconds, False
+    def __init__(self, time, seconds):
+        self.time, self.seconds, self.closed = time, seconds, False
 
     def batches(self, requests):
         try:
             for request in requests:
-                time.sleep(self.seconds)
+                self.time.now_s += self.seconds
                 yield request
         finally:
             self.closed = True
@@ -72,29 +85,29 @@ class _Processes:
         return total
 
 
-def test_all_processes_ask_equally_often():
+def test_all_processes_ask_equally_often(time):
     # 129 images on 2 processes: 65 and 64, two batches and one.
     calls = []
     for batches in (2, 1, 0):
         processes = _Processes()
-        reader = WatchedReader(_Reader(0.6), 129, Signals(), processes)
+        reader = WatchedReader(_Reader(time, 0.6), 129, Signals(), processes)
         assert list(reader.batches(range(batches))) == list(range(batches))
         calls.append(processes.calls)
     assert calls[0] == 2
     assert calls[1] >= 1
 
 
-def test_fast_batches_are_not_held_up():
+def test_fast_batches_are_not_held_up(time):
     processes = _Processes()
-    reader = WatchedReader(_Reader(), 2 * 64 * 100, Signals(), processes)
+    reader = WatchedReader(_Reader(time, 0.005), 2 * 64 * 100, Signals(), processes)
     assert len(list(reader.batches(range(100)))) == 100
     assert processes.calls == 1  # the first one, which measures
     list(reader.batches(range(100)))
     assert processes.calls == 1
 
 
-def test_a_validation_ends_where_a_signal_is_known():
-    inner, processes, signals = _Reader(0.6), _Processes(signal_at=2), Signals()
+def test_a_validation_ends_where_a_signal_is_known(time):
+    inner, processes, signals = _Reader(time, 0.6), _Processes(signal_at=2), Signals()
     seen = []
     with pytest.raises(Preempted, match="SIGTERM"):
         seen.extend(WatchedReader(inner, 64 * 8, signals, processes).batches(range(4)))
