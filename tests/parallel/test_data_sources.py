@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from ranks import program, run, run_ranks
 from training import RECIPE, rows
 
-from hvd_imagenet import checkpoint
+from hvd_imagenet import checkpoint, course
 from hvd_imagenet.core.minibatch import Minibatch
 from hvd_imagenet.core.sharding import Stream
 from hvd_imagenet.data.listing import list_dataset
@@ -28,6 +29,7 @@ from keras_ranks import run_keras_ranks
 
 MINIBATCH = Minibatch(size=12, per_worker=4)
 SIX = {**RECIPE, "minibatch": 24, "per_worker": 4}
+READ_S = 0.03  # an image on a slow disk
 
 
 def a_reader_and_its_stream(data: str) -> tuple[Reader, Stream]:
@@ -49,7 +51,7 @@ def are_equal(found: list[Batch], expected: list[Batch]) -> None:
 
 
 def no_reader_thread_is_left() -> None:
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + 30
     while left := [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_NAME)]:
         assert time.monotonic() < deadline_s, left  # TensorFlow drops its generators a little later
         time.sleep(0.01)
@@ -127,45 +129,72 @@ def test_each_rank_gets_its_images_in_keras(few_digits: Path) -> None:
 
 
 class SlowImages:
-    """Images on a disk that takes its time."""
+    """Images on a disk that begins with those of an iteration when they are waited for, and takes READ_S for each.
 
-    def __init__(self, images: Any, read_s: float) -> None:
-        self._images, self._read_s = images, read_s
+    However slow or fast a machine is, a process waits that long for them; it reads with one thread.
+    """
+
+    def __init__(self, images: Any, of_an_iteration: int) -> None:
+        self._images, self._of_an_iteration = images, of_an_iteration
+        self._read, self._waited_for, self._changed = 0, -1, threading.Condition()
         self.classes, self.labels, self.name = images.classes, images.labels, images.name
 
     def __len__(self) -> int:
         return len(self._images)
 
+    def beat(self, action: str, iteration: int | None = None) -> None:
+        """Takes the place of the heartbeat, which says that an iteration's images are waited for."""
+        with self._changed:
+            if action == "reading images" and iteration is not None:
+                self._waited_for = iteration
+                self._changed.notify_all()
+
     def read(self, image: int) -> bytes:
-        time.sleep(self._read_s)
+        iteration, self._read = self._read // self._of_an_iteration, self._read + 1
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._waited_for >= iteration, timeout=60)
+        time.sleep(READ_S)
         return bytes(self._images.read(image))
 
 
-def train_slowly(data: str, out: str, read_s: list[float], trainer: Any, communicator: Any) -> None:
-    """Two epochs of four iterations; rank r reads an image in read_s[r] seconds."""
+def train_slowly(data: str, out: str, slow: list[int], trainer: Any, communicator: Any) -> None:
+    """Two epochs of four iterations, in which some ranks have slow images."""
     recipe, config = Recipe(**{**SIX, "epochs": 2, "warmup_epochs": 1}), RunConfig(Path(data), out=Path(out), threads=1)
     session = prepare(recipe, config, communicator)
-    images: Any = SlowImages(session.train, read_s[communicator.rank])
-    trainer(recipe, config, dataclasses.replace(session, train=images)).run()
+    if communicator.rank in slow:
+        images: Any = SlowImages(session.train, len(session.workers) * recipe.per_worker)
+        with mock.patch.object(course, "beat", images.beat):
+            trainer(recipe, config, dataclasses.replace(session, train=images)).run()
+    else:
+        trainer(recipe, config, session).run()
     no_reader_thread_is_left()
 
 
-def train_slowly_in_torch(data: str, out: str, read_s: list[float]) -> None:
+def train_slowly_in_torch(data: str, out: str, slow: list[int]) -> None:
     from hvd_imagenet.torch.communication import HorovodCommunicator
     from hvd_imagenet.torch.session import choose_device
     from hvd_imagenet.torch.trainer import Trainer
 
-    train_slowly(data, out, read_s, lambda *run: Trainer(*run, choose_device(0)), HorovodCommunicator())
+    train_slowly(data, out, slow, lambda *run: Trainer(*run, choose_device(0)), HorovodCommunicator())
 
 
-def train_slowly_in_keras(data: str, out: str, read_s: list[float]) -> None:
+def train_slowly_in_keras(data: str, out: str, slow: list[int]) -> None:
     import hvd_imagenet.keras as hvd
     from hvd_imagenet.keras.trainer import Trainer
 
-    train_slowly(data, out, read_s, lambda *run: Trainer(*run, "cpu"), hvd.HorovodCommunicator())
+    train_slowly(data, out, slow, lambda *run: Trainer(*run, "cpu"), hvd.HorovodCommunicator())
 
 
 ADVICE = "waiting for images takes "
+# 12 images a rank and iteration, four iterations.
+WAITED_S = 4 * 12 * READ_S
+
+
+def second_epoch(run: Path) -> tuple[float, float]:
+    """Its seconds, and the share of them, the mean over the ranks, that was spent waiting for images."""
+    table = rows(run, "metrics.csv")
+    assert len(table) == 2
+    return 96 / float(table[1]["images_per_second"]), float(table[1]["data_wait_percent"]) / 100
 
 
 @pytest.mark.parametrize(
@@ -174,11 +203,9 @@ ADVICE = "waiting for images takes "
 def test_waiting_for_images_is_measured_and_advised_upon_once(
     few_digits: Path, tmp_path: Path, start: Any, function: Any
 ) -> None:
-    # 12 images a rank and iteration: 0.6 s, beside some 0.05 s for the step; the reader begins with a few batches.
-    output = start(2, function, few_digits, tmp_path / "both", [0.05, 0.05])
-    waits = [float(row["data_wait_percent"]) for row in rows(tmp_path / "both", "metrics.csv")]
-    assert len(waits) == 2
-    assert 40 < waits[1] <= 100, waits
+    output = start(2, function, few_digits, tmp_path / "both", [0, 1])
+    epoch_s, share = second_epoch(tmp_path / "both")
+    assert 0.9 * WAITED_S < share * epoch_s < epoch_s, (epoch_s, share)
     assert output.count(ADVICE) == 1
     line = next(line for line in output.splitlines() if ADVICE in line)
     assert "hvd-imagenet pack SRC DST --max-side 400" in line
@@ -186,9 +213,10 @@ def test_waiting_for_images_is_measured_and_advised_upon_once(
 
 def test_waiting_is_the_mean_over_the_ranks(few_digits: Path, tmp_path: Path) -> None:
     # Rank 0 waits for the other in the reduction, not for images.
-    run_ranks(2, train_slowly_in_torch, few_digits, tmp_path / "one", [0.0, 0.05])
-    waits = [float(row["data_wait_percent"]) for row in rows(tmp_path / "one", "metrics.csv")]
-    assert 20 < waits[1] < 60, waits
+    run_ranks(2, train_slowly_in_torch, few_digits, tmp_path / "one", [1])
+    epoch_s, share = second_epoch(tmp_path / "one")
+    assert share * epoch_s > 0.9 * WAITED_S / 2, (epoch_s, share)
+    assert share < 0.6, share
 
 
 SYNTHETIC = [
