@@ -114,5 +114,11 @@ def test_launch_starts_within_a_second_of_mpirun():
         )  # fmt: skip
         return time.monotonic() - started
 
-    bare = min(seconds(mpirun, shell=True) for _ in range(3))
-    assert min(seconds([*LAUNCH, "-np", "2", "--", *words]) for _ in range(3)) - bare < 1.0
+    interpreter = [sys.executable, "-c", "import selectors, subprocess"]
+    took = [
+        (seconds([*LAUNCH, "-np", "2", "--", *words]), seconds(mpirun, shell=True), seconds(interpreter))
+        for _ in range(3)
+    ]
+    ours, bare, of_an_interpreter = map(min, zip(*took, strict=True))
+    # `launch` is an interpreter, and starts one beside each rank: where a bare one takes long, the machine is slow.
+    assert ours - bare < max(1.0, 12 * of_an_interpreter), took

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from ranks import ROOT, program, run, user_environment
 
@@ -94,6 +95,16 @@ sys.exit(143)
 """
 
 
+def wait_for_guards(launch: int, guards: int) -> None:
+    """Until `launch` has taken their connections; they report at once."""
+    give_up_at_s = time.monotonic() + TIMEOUT_S
+    process = psutil.Process(launch)
+    while sum(one.status == psutil.CONN_ESTABLISHED for one in process.net_connections("tcp")) < guards:
+        assert time.monotonic() < give_up_at_s
+        time.sleep(0.05)
+    time.sleep(1)
+
+
 @pytest.mark.parametrize(("number", "polite"), [(signal.SIGTERM, True), (signal.SIGUSR1, True), (signal.SIGINT, False)])
 def test_a_polite_signal_to_launch_leaves_the_end_to_the_ranks(number: int, polite: bool) -> None:
     command = program("launch", "-np", "2", "--max-restarts", "2", "--", sys.executable, "-c", POLITE, "3")
@@ -103,7 +114,7 @@ def test_a_polite_signal_to_launch_leaves_the_end_to_the_ranks(number: int, poli
         assert child.stdout is not None
         for _ in range(2):
             assert child.stdout.readline() == "ready\n"
-        time.sleep(1.5)  # the guards have reported by then
+        wait_for_guards(child.pid, 2)
         child.send_signal(number)
         output, _ = child.communicate(timeout=TIMEOUT_S)
     assert output.count(f"checkpoint after {signal.Signals(number).name}\n") == (2 if polite else 0)
@@ -112,10 +123,12 @@ def test_a_polite_signal_to_launch_leaves_the_end_to_the_ranks(number: int, poli
 
 def test_a_killed_guard_takes_its_rank_along_and_ends_the_job() -> None:
     script = """
-import os, signal, time
+import os, psutil, signal, time
 from hvd_imagenet.launcher.environment import launched_rank
 if launched_rank() == 1:
-    time.sleep(1)
+    while not [one for one in psutil.Process(os.getppid()).net_connections("tcp") if one.status == "ESTABLISHED"]:
+        time.sleep(0.05)
+    time.sleep(1)  # it reports as soon as it is connected
     os.kill(os.getppid(), signal.SIGKILL)
 time.sleep(50)
 """
