@@ -61,7 +61,8 @@ def ends_of_allreduce(events: list[dict[str, Any]]) -> list[int]:
 
 def test_reduction_overlaps_backprop_and_is_fused(tmp_path: Path) -> None:
     path = tmp_path / "timeline.json"
-    run_ranks(2, train_resnet20, HOROVOD_TIMELINE=str(path))
+    # Backprop takes long enough for many looks of Horovod at what is ready, and each finds several gradients.
+    run_ranks(2, train_resnet20, HOROVOD_TIMELINE=str(path), HOROVOD_CYCLE_TIME="5")
     timeline = read_timeline(path)
     gradients = {name.removeprefix("allreduce."): events for name, events in timeline.items() if MARK not in name}
     # A phase of negotiation holds an event of every rank, named by its number, when that rank's tensor was ready.

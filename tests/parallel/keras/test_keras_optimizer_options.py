@@ -134,21 +134,16 @@ def mixed_dtypes() -> None:
 
 def events_of(folder: str, name: str, train: Any) -> "Counter[str]":
     """How often each tensor was reduced, by Horovod's timeline; on rank 0."""
-    import time
-
     import hvd_imagenet.keras as hvd
 
     path = Path(folder) / f"{name}.json"
     if hvd.rank() == 0:
-        hvd.start_timeline(str(path))
+        hvd.start_timeline(str(path))  # returns when the file is open
     hvd.allreduce(0.0)
-    time.sleep(0.2)
     train()
     hvd.allreduce(0.0)
     if hvd.rank() == 0:
-        time.sleep(0.2)
-        hvd.stop_timeline()
-        time.sleep(0.2)
+        hvd.stop_timeline()  # returns when all events are in the file
     hvd.allreduce(0.0)
     if hvd.rank() != 0:
         return Counter()
