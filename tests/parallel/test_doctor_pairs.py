@@ -19,8 +19,9 @@ def test_every_pair_is_measured() -> None:
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each["nodes"] for each in found] == [[os.uname().nodename] * 2] * 3
     for each in found:
-        assert 1e-7 < each["latency_s"] < 0.1
-        assert 1e6 < each["bytes_per_s"] < 1e12
+        # Of a busy machine too, whose processes wait for a core; in microseconds and megabytes they would be outside.
+        assert 1e-7 < each["latency_s"] < 0.5
+        assert 1e5 < each["bytes_per_s"] < 1e12
 
 
 def test_processes_that_wait_for_ever_end_themselves() -> None:

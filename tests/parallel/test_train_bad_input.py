@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import psutil
@@ -13,31 +12,19 @@ from hvd_imagenet.core.minibatch import Minibatch
 from hvd_imagenet.core.sharding import Stream
 from hvd_imagenet.data.listing import list_dataset
 
-WITHIN_S = 60  # measured: 2 to 8 s on 2 quiet cores
+WITHIN_S = 60  # measured: 2 to 8 s on 2 quiet cores; what hangs fails by it
 MINIBATCH = Minibatch(size=64, per_worker=16)
 OPTIONS = ["--recipe", "digits", "--image-size", "16", "--validation-resize", "16", "--max-iterations", "3"]
-OPTIONS += [
-    "--minibatch",
-    "64",
-    "--per-worker",
-    "16",
-    "--reference-minibatch",
-    "32",
-    "--warmup-epochs",
-    "0.5",
-    "--seed",
-    "0",
-]
+OPTIONS += ["--minibatch", "64", "--per-worker", "16", "--reference-minibatch", "32", "--warmup-epochs", "0.5"]
+OPTIONS += ["--seed", "0"]
 
 
 def train_on_two(data: Path, *words: str, **variables: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of `launch -np 2 -- train`."""
-    started = time.monotonic()
     command = program("launch", "-np", "2", "--", "train", *OPTIONS, "--data", str(data), *words)
     done = run(command, timeout_s=WITHIN_S, **variables)
-    assert time.monotonic() - started < WITHIN_S
     left = [process for process in psutil.process_iter(["cmdline"]) if str(data) in (process.info["cmdline"] or [])]
-    _, alive = psutil.wait_procs(left, timeout=5)
+    _, alive = psutil.wait_procs(left, timeout=20)
     assert alive == []
     return done.returncode, done.stdout, done.stderr
 

@@ -233,7 +233,7 @@ def raise_on_one() -> None:
 )
 def test_a_failure_ends_the_whole_job(function: Callable[[], None], message: str) -> None:
     with pytest.raises(AssertionError, match=re.escape(message).replace(r"\.\*", ".*")) as caught:
-        run_keras_ranks(2, function, timeout_s=60)
+        run_keras_ranks(2, function)
     assert "not done after" not in str(caught.value)
     if function is train_different_models:  # one line, from one rank
         assert "Traceback" not in str(caught.value).partition("exit code")[2]

