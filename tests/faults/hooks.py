@@ -1,10 +1,11 @@
 """`python hooks.py PLAN WORDS…`: runs `hvd_imagenet WORDS…` with things that happen to it at chosen iterations.
 
 PLAN is JSON: "signals", a list of [rank, action, iteration, name], a signal sent to the process itself when it begins
-the action (iteration null: whatever it is); "poison", a list of [rank, iteration, what, factor], the factor of what
-("loss": loss and gradient, "gradient": the gradient alone) that the rank computes then; "images", a folder for the log
-of the images that each rank has taken; "words", a list of [rank, words] that this rank alone is given in addition. The
-program itself has no such switches: they hang on its heartbeat.
+the action (iteration null: whatever it is); "after", a path for which a SIGKILL waits, such as a checkpoint's, which is
+written beside the training; "poison", a list of [rank, iteration, what, factor], the factor of what ("loss": loss and
+gradient, "gradient": the gradient alone) that the rank computes then; "images", a folder for the log of the images that
+each rank has taken; "words", a list of [rank, words] that this rank alone is given in addition. The program itself has
+no such switches: they hang on its heartbeat.
 """
 
 import json
@@ -14,6 +15,8 @@ import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
+
+from waiting import wait_for
 
 from hvd_imagenet import heartbeat
 from hvd_imagenet.launcher.environment import launched_rank
@@ -28,6 +31,7 @@ class Hooks:
         self.signals = [each[1:] for each in plan.get("signals", []) if each[0] == RANK]
         self.poison = {each[1]: each[2:] for each in plan.get("poison", []) if each[0] == RANK}
         self.images = plan.get("images")
+        self.after = plan.get("after")
         self.iteration = -1
         self.factors = {"loss": 1.0, "gradient": 1.0}
         self.on_factors: Any = lambda: None
@@ -43,6 +47,8 @@ class Hooks:
             wanted, at, name = each
             if action.startswith(wanted) and at in (None, self.iteration):
                 self.signals.remove(each)
+                if name == "SIGKILL" and self.after is not None:
+                    wait_for(Path(self.after))
                 os.kill(os.getpid(), getattr(signal, name))
                 return
 

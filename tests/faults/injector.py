@@ -1,8 +1,9 @@
-"""Runs a command of hvd-imagenet with a fault: `python injector.py FAULT@RANK:ITERATION [--fault-log FILE] train …`.
+"""Runs a command of hvd-imagenet with a fault: `python injector.py FAULT@RANK:ITERATION --fault-log FILE train …`.
 
-The fault comes when that rank begins to compute that iteration, in the first start of the job only. It hooks the
-heartbeat, so that the product has no switch for faults. With --fault-log every beat of rank 0, and the fault, becomes a
-line of JSON in FILE: time_s (of the epoch), rank, restarts, action, iteration.
+The fault comes when that rank begins to compute that iteration, in the first start of the job only; with a further
+:PATH not before that is there, such as a checkpoint, which is written beside the training. It hooks the heartbeat, so
+that the product has no switch for faults. Every beat of rank 0, and the fault, becomes a line of JSON in FILE: time_s
+(of the epoch), rank, restarts, action, iteration.
 """
 
 import ctypes
@@ -12,6 +13,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+from waiting import wait_for
 
 from hvd_imagenet import heartbeat
 from hvd_imagenet.launcher.environment import RESTARTS_VARIABLE, launched_rank
@@ -69,7 +73,7 @@ def log_line(path: str, **fields: object) -> None:
         file.write(json.dumps({"time_s": time.time(), **fields}) + "\n")
 
 
-def inject(fault: str, rank: int, iteration: int, log: str | None) -> None:
+def inject(fault: str, rank: int, iteration: int, after: Path | None, log: str) -> None:
     """Hooks the heartbeat; call it before anything that imports `beat` is imported."""
     beat, this_rank, restarts = heartbeat.beat, launched_rank() or 0, int(os.environ.get(RESTARTS_VARIABLE, "0"))
     armed = restarts == 0 and this_rank == rank
@@ -77,12 +81,13 @@ def inject(fault: str, rank: int, iteration: int, log: str | None) -> None:
     def hooked(action: str, at: int | None = None) -> None:
         nonlocal armed
         beat(action, at)
-        if log is not None and this_rank == 0:
+        if this_rank == 0:
             log_line(log, rank=this_rank, restarts=restarts, action=action, iteration=at)
         if armed and at == iteration and action.startswith("computing"):
             armed = False
-            if log is not None:
-                log_line(log, rank=this_rank, restarts=restarts, action=f"fault {fault}", iteration=at)
+            if after is not None:
+                wait_for(after)
+            log_line(log, rank=this_rank, restarts=restarts, action=f"fault {fault}", iteration=at)
             FAULTS[fault]()
 
     def with_name(action: str, iteration: int | None = None) -> None:
@@ -93,12 +98,12 @@ def inject(fault: str, rank: int, iteration: int, log: str | None) -> None:
 
 def main(words: list[str]) -> int:
     fault, _, place = words[0].partition("@")
-    rank, iteration = map(int, place.split(":"))
-    log = words[2] if words[1] == "--fault-log" else None
-    inject(fault, rank, iteration, log)
+    rank, iteration, *after = place.split(":", 2)
+    assert words[1] == "--fault-log"
+    inject(fault, int(rank), int(iteration), Path(after[0]) if after else None, words[2])
     from hvd_imagenet import cli
 
-    return cli.main(words[3:] if log is not None else words[1:])
+    return cli.main(words[3:])
 
 
 if __name__ == "__main__":

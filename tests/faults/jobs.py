@@ -70,7 +70,7 @@ def start(
     """Runs `launch … train …` to its end.
 
     Args:
-        fault: for the injector, FAULT@RANK:ITERATION.
+        fault: for the injector, FAULT@RANK:ITERATION or FAULT@RANK:ITERATION:PATH.
         data: of the run.
         folder: new; gets the run folder `run` and the log.
         launch: options of `launch`.

@@ -39,7 +39,8 @@ def test_12_ten_iterations_are_five_a_kill_and_five(
     whole, out, lives = tmp_path / "whole", tmp_path / "run", [tmp_path / "life-0", tmp_path / "life-1"]
     done = train(ranks, few_digits, whole, *TEN, *words, launcher=launcher)
     assert done.returncode == 0, done.stdout + done.stderr
-    hooks = plan(signals=[[ranks - 1, "computing", 7, "SIGKILL"]], images=lives[0])
+    saved = out / "checkpoints" / "iteration-00000005"
+    hooks = plan(signals=[[ranks - 1, "computing", 7, "SIGKILL"]], after=saved, images=lives[0])
     done = train(ranks, few_digits, out, *TEN, *words, hooks=hooks, launcher=launcher)
     assert done.returncode == 128 + signal.SIGKILL, done.stdout + done.stderr
     done = train(ranks, few_digits, out, *TEN, *words, hooks=plan(images=lives[1]), launcher=launcher)

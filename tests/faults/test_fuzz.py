@@ -37,7 +37,7 @@ JUNK: list[Any] = [
     "auto", "--data",
 ]  # fmt: skip
 YAML_TOKENS = [
-    b"!!python/object/apply:os.system [touch /tmp/x]", b"&a [*a, *a]", b"*b", b"? [1]", b": ", b"- ", b"\t",
+    b"!!python/object/apply:os.system [touch executed]", b"&a [*a, *a]", b"*b", b"? [1]", b": ", b"- ", b"\t",
     b"%YAML 3", b"---\n", b"2001-99-99", b"0x" + b"f" * 5000, b"1" * 5000, b"{", b"[" * 2000, b"!!binary aGVsbG8=",
     b"'", b'"', b"|", b"\xff\xfe", b"\x00", b"~", b".nan", b".inf", b"-1", b"1e-3", b"yes", b"help: true", b"<<: *a",
     b"config: x",
@@ -100,7 +100,8 @@ def same(option: Any, value: Any) -> bool:
     return str(option) == str(value) or option == value
 
 
-def test_22_config_files(tmp_path: Path) -> None:
+def test_22_config_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     config = RunConfig(Path("data"), recipe_name="digits", checkpoint_interval=10, bad_images="skip=3")
     good = yaml.safe_dump(config_of(named("digits"), config), sort_keys=False).encode()
     path = tmp_path / "config.yaml"
@@ -128,7 +129,7 @@ def test_22_config_files(tmp_path: Path) -> None:
     print(counts)
     assert counts["loaded"] > 100
     assert counts["refused"] > 1000
-    assert not Path("/tmp/x").exists()
+    assert not Path("executed").exists()
 
 
 @pytest.fixture(scope="module")

@@ -139,7 +139,8 @@ def test_10_sigusr1_then_sigkill_after_the_grace_time(few_digits: Path, undistur
     done = train(2, few_digits, out, hooks=plan(signals=[[1, "reading", 4, "SIGUSR1"]], images=lives[0]))
     is_preempted(done, "SIGUSR1", out, 5)
     # This time the grace is too short: the rank that writes is gone before the checkpoint of iteration 9.
-    hooks = plan(signals=[[1, "reading", 8, "SIGUSR1"], [0, "saving", 8, "SIGKILL"]], images=lives[1])
+    signals = [[1, "reading", 8, "SIGUSR1"], [0, "saving", 8, "SIGKILL"]]
+    hooks = plan(signals=signals, after=out / "checkpoints" / "iteration-00000008", images=lives[1])
     done = train(2, few_digits, out, "--checkpoint-interval", "100", hooks=hooks)
     assert done.returncode == 128 + signal.SIGKILL, done.stdout + done.stderr
     assert newest(out) == 8
