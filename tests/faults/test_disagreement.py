@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -32,11 +31,11 @@ optimizer.step()
     ("what", "said"), [("shape", "shape"), pytest.param("dtype", "data type", marks=pytest.mark.long)]
 )
 def test_07_mismatch_of_shape_or_dtype(tmp_path: Path, what: str, said: str) -> None:
-    loop, started_s = tmp_path / "loop.py", time.monotonic()
+    loop = tmp_path / "loop.py"
     loop.write_text(LOOP)
+    # Horovod itself would wait for ever.
     done = run([*program("launch", "-np", "2", "--"), sys.executable, str(loop), what], timeout_s=60)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert time.monotonic() - started_s < 40
     assert "error: the processes do not reduce the same tensors: Mismatched" in done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
