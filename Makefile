@@ -90,11 +90,12 @@ $(BENCH_VENV)/.installed: setup.cfg setup.py constraints.txt $(wildcard csrc/*)
 	@$(BENCH_VENV)/bin/python $(INSTALL) --no-build-isolation --editable ".[bench]"
 	@touch $@
 
-bench: setup $(BENCH_VENV)/.installed  ## compare speed with Horovod, DDP and input pipelines, for README's tables; 45 minutes
+bench: setup $(BENCH_VENV)/.installed  ## compare speed with Horovod, DDP and input pipelines, for README's tables; over an hour
 	$(BIN)/python benchmarks/step_overhead.py --json benchmarks/results/step_overhead.json
 	$(BIN)/python benchmarks/virtual_workers.py --json benchmarks/results/virtual_workers.json
 	$(BIN)/python benchmarks/launch_overhead.py --json benchmarks/results/launch_overhead.json
 	$(BIN)/python benchmarks/checkpoint_writing.py --json benchmarks/results/checkpoint_writing.json
+	$(BIN)/python benchmarks/safety_overhead.py --turns 6 --json benchmarks/results/safety_overhead.json
 	$(BENCH_VENV)/bin/python benchmarks/input_pipeline.py --json benchmarks/results/input_pipeline.json
 
 clean:  ## remove the environment, reports and caches; runs and data stay

@@ -10,7 +10,6 @@ without it take turns.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from step_overhead import provenance
 
 RANKS = 2
 MODELS: dict[str, dict[str, Any]] = {
@@ -159,10 +160,9 @@ def main() -> None:
         results[f"{framework}_resnet20_deterministic"] = {"with_over_without": statistics.median(pairs), "jobs": pairs}
         print(f"{framework} resnet20: --deterministic:", results[f"{framework}_resnet20_deterministic"], flush=True)
     if arguments.json:
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-        arguments.json.write_text(
-            json.dumps({"machine": machine, "ranks": RANKS, "date": time.strftime("%F"), **results}, indent=1) + "\n"
-        )
+        ratios = {name: round(1 / found["with_over_without"], 3) for name, found in results.items()}
+        result = {**provenance(f"{RANKS} ranks"), "ratios": ratios, **results}
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
