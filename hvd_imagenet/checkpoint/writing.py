@@ -56,6 +56,7 @@ def save(run_folder: Path, checkpoint: Checkpoint, keep: int = KEPT) -> Path:
             shutil.rmtree(temporary)  # the disk may be full
         raise
     flush(parent)
+    flush(run_folder)  # where `parent` may be new
     retire(run_folder, target, keep)
     return target
 

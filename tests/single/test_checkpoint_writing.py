@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +100,27 @@ def test_what_else_lies_there_stays(tmp_path):
     save(tmp_path, _checkpoint(6), keep=1)
     assert _names(tmp_path) == ["iteration-00000006", "iteration-00000009.bak", "iteration-7", "mine"]
     assert latest(tmp_path).name == "iteration-00000006"
+
+
+def test_all_of_it_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """Else a rename may be on the disk when power fails, and what it names not."""
+    events, fsync, rename = [], os.fsync, Path.rename
+
+    def note_fsync(descriptor):
+        events.append(("fsync", Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    def note_rename(path, target):
+        events.append(("rename", path))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    path = save(tmp_path, _checkpoint(5))
+    partial = path.with_name(f".{path.name}.partial")
+    named = events.index(("rename", partial))
+    assert {each for _, each in events[:named]} == {partial, *(partial / file.name for file in path.iterdir())}
+    assert {("fsync", path.parent), ("fsync", tmp_path)} <= set(events[named:])
 
 
 FILE_EVENTS = ("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.fsync")
