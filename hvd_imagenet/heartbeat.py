@@ -8,6 +8,8 @@ import mmap
 import os
 import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 VARIABLE = "HVD_IMAGENET_HEARTBEAT_FD"
@@ -21,7 +23,7 @@ _BYTES = mmap.PAGESIZE
 _ACTION_BYTES = 64
 _RECORD = struct.Struct(f"<dqq{_ACTION_BYTES}s")
 _NO_ITERATION = -1
-_last_iteration = _NO_ITERATION
+_last = ("", _NO_ITERATION)
 
 
 class Beat(NamedTuple):
@@ -51,13 +53,37 @@ def beat(action: str, iteration: int | None = None) -> None:
     Example:
         >>> beat("computing", iteration=3)
     """
-    global _last_iteration
+    global _last
     if _page is None:
         return
-    if iteration is not None:
-        _last_iteration = iteration
+    _last = action, _last[1] if iteration is None else iteration
     # The reader may see half of a record that is being written; it sees the whole one soon after.
-    _RECORD.pack_into(_page, 0, time.monotonic(), _last_iteration, os.getpid(), action.encode()[:_ACTION_BYTES])
+    _RECORD.pack_into(_page, 0, time.monotonic(), _last[1], os.getpid(), action.encode()[:_ACTION_BYTES])
+
+
+@contextmanager
+def during(action: str, iteration: int | None = None) -> Iterator[None]:
+    """Says what this process does within a block, and behind it that it does again what it did before.
+
+    Where there was no beat yet it says nothing: a program whose steps have none would seem to stand still afterwards.
+
+    Args:
+        action: as of `beat`.
+        iteration: likewise.
+
+    Example:
+        >>> with during("waiting for the others"):
+        ...     pass
+    """
+    before, _ = _last
+    if not before:
+        yield
+        return
+    beat(action, iteration)
+    try:
+        yield
+    finally:
+        beat(before)
 
 
 def watched() -> bool:
@@ -68,16 +94,6 @@ def watched() -> bool:
         False
     """
     return _page is not None
-
-
-def expect_no_more() -> None:
-    """Says that no further beat will come, and that this is no stall: the work with iterations is over.
-
-    Example:
-        >>> expect_no_more()
-    """
-    if _page is not None:
-        _RECORD.pack_into(_page, 0, 0.0, _NO_ITERATION, 0, b"")
 
 
 def create() -> tuple[int, mmap.mmap]:
@@ -104,7 +120,7 @@ def read(memory: mmap.mmap) -> Beat | None:
         memory: of `create`.
 
     Returns:
-        None where there was none, or no further one is expected.
+        None where there was none.
     """
     time_s, iteration, pid, action = _RECORD.unpack_from(memory)
     if time_s == 0:

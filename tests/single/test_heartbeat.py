@@ -41,11 +41,21 @@ def test_a_child_that_has_the_variable_but_not_the_memory_does_nothing() -> None
     assert beat_of(BEAT, "child") is not None
 
 
-@pytest.mark.parametrize(
-    "script", ["pass", "from hvd_imagenet.heartbeat import *; beat('saving', 3); expect_no_more()"]
-)
-def test_none_is_expected(script: str) -> None:
+@pytest.mark.parametrize("script", ["pass", "from hvd_imagenet.heartbeat import *\nwith during('saving', 3): pass"])
+def test_there_was_none(script: str) -> None:
     assert beat_of(script) is None
+
+
+@pytest.mark.parametrize(("end", "seen"), [("", "validating"), ("; import os; os._exit(0)", "waiting for the others")])
+def test_behind_a_block_it_is_what_it_was_before(end: str, seen: str) -> None:
+    last = beat_of(f"""
+from hvd_imagenet.heartbeat import *
+beat("validating", 41)
+with during("waiting for the others"):
+    pass{end}
+""")
+    assert last is not None
+    assert (last.action, last.iteration) == (seen, 41)
 
 
 @pytest.mark.parametrize("value", ["", "x", "0", "99999"])
