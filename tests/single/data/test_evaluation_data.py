@@ -1,6 +1,7 @@
 """Which folders `evaluate` takes, and what it says of them."""
 
 import pytest
+from empty_files import touch
 
 from hvd_imagenet.data.evaluation_data import list_evaluation
 from hvd_imagenet.errors import UserError
@@ -10,20 +11,13 @@ LAYOUT = "wanted: train/CLASS/*.JPEG and val/CLASS/*.JPEG"
 REMEDY = "give the data that it was trained on"
 
 
-def _fill(root, *files):
-    for file in files:
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        (root / file).touch()
-    return root
-
-
 def _list(data, outputs=4, trained=TRAINED):
     images, matched = list_evaluation(data, outputs, trained, "checkpoint c")
     return [(images.name(i).removeprefix(f"{data}/"), int(images.labels[i])) for i in range(len(images))], str(matched)
 
 
 def _classes(root, *names):
-    return _fill(root, *(f"{name}/1.JPEG" for name in names))
+    return touch(root, *(f"{name}/1.JPEG" for name in names))
 
 
 @pytest.mark.parametrize("below", ["val/", ""])
@@ -72,7 +66,7 @@ def test_a_network_trained_on_folders_with_numbers_knows_them_by_name(tmp_path):
 
 
 def test_a_flat_folder_with_its_labels(tmp_path):
-    _fill(tmp_path, "val/x_1.JPEG", "val/x_2.JPEG")
+    touch(tmp_path, "val/x_1.JPEG", "val/x_2.JPEG")
     (tmp_path / "val_labels.txt").write_text("dog\nbee\n")
     wanted = "2 of 4 classes by name (the network chooses among all 4)"
     assert _list(tmp_path) == ([("val/x_1.JPEG", 3), ("val/x_2.JPEG", 1)], wanted)

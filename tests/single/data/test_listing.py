@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from empty_files import touch
 
 from hvd_imagenet.data.listing import Listing, list_dataset, list_images
 from hvd_imagenet.errors import UserError
@@ -13,15 +14,8 @@ REMEDY = "make one with: hvd-imagenet make-dataset DIR --source digits"
 ENDINGS = "(.jpeg, .jpg, .png)"
 
 
-def _touch(root, *files):
-    for file in files:
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        (root / file).touch()
-    return root
-
-
 def test_order_endings_and_labels(tmp_path):
-    _touch(
+    touch(
         tmp_path,
         "n2/b.JPEG",
         "n2/a.jpg",
@@ -44,7 +38,7 @@ def test_order_endings_and_labels(tmp_path):
 
 
 def test_order_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
-    _touch(tmp_path, *(f"c{i}/{j}.jpg" for i in range(3) for j in range(20)))
+    touch(tmp_path, *(f"c{i}/{j}.jpg" for i in range(3) for j in range(20)))
     reference = list_images(tmp_path)
     scandir = os.scandir
 
@@ -63,7 +57,7 @@ def test_order_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
 
 
 def test_names_that_are_not_ascii_or_not_even_text(tmp_path):
-    _touch(tmp_path, "größe/ü.jpg")
+    touch(tmp_path, "größe/ü.jpg")
     (tmp_path / "größe" / os.fsdecode(b"\xff.jpg")).touch()
     listing = list_images(tmp_path)
     assert listing.classes == ("größe",)
@@ -71,14 +65,14 @@ def test_names_that_are_not_ascii_or_not_even_text(tmp_path):
 
 
 def test_linked_folders_and_files_count(tmp_path):
-    _touch(tmp_path, "there/a.jpg", "here/c/own.jpg")
+    touch(tmp_path, "there/a.jpg", "here/c/own.jpg")
     (tmp_path / "here" / "linked").symlink_to(tmp_path / "there")
     (tmp_path / "here" / "c" / "z.jpg").symlink_to(tmp_path / "there" / "a.jpg")
     assert list_images(tmp_path / "here").paths.tolist() == [b"c/own.jpg", b"c/z.jpg", b"linked/a.jpg"]
 
 
 def test_validation_takes_the_training_labels(tmp_path):
-    _touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "train/c/1.jpg", "val/c/1.jpg", "val/b/1.jpg")
+    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "train/c/1.jpg", "val/c/1.jpg", "val/b/1.jpg")
     train, val = list_dataset(tmp_path)
     assert train.labels.tolist() == [0, 1, 2]
     assert val.classes == train.classes == ("a", "b", "c")
@@ -131,7 +125,7 @@ def test_validation_takes_the_training_labels(tmp_path):
     ],
 )
 def test_bad_folders(tmp_path, files, folders, message):
-    _touch(tmp_path, *files)
+    touch(tmp_path, *files)
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(UserError) as error:
@@ -140,7 +134,7 @@ def test_bad_folders(tmp_path, files, folders, message):
 
 
 def test_missing_folder_and_file_for_a_folder(tmp_path):
-    _touch(tmp_path, "file")
+    touch(tmp_path, "file")
     for name, rest in (("none", f"no such folder; {REMEDY}"), ("file", f"is not a folder; {LAYOUT}")):
         with pytest.raises(UserError) as error:
             list_dataset(tmp_path / name)
@@ -178,7 +172,7 @@ def test_fingerprint_stays_the_same_over_versions():
 
 
 def test_a_file_that_is_gone_is_named(tmp_path):
-    listing = list_images(_touch(tmp_path, "c/1.jpg"))
+    listing = list_images(touch(tmp_path, "c/1.jpg"))
     assert listing.read(0) == b""
     (tmp_path / "c" / "1.jpg").unlink()
     message = f"{tmp_path}/c/1.jpg: cannot be read (no such file); replace the file or remove it"
