@@ -130,8 +130,9 @@ def discover_hosts(script: str) -> list[Host]:
     """
     try:
         answer = subprocess.run(
-            [script], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SCRIPT_TIMEOUT_S, check=False
-        )
+            [script], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=_SCRIPT_TIMEOUT_S, check=False,
+        )  # fmt: skip
     except OSError as error:
         raise UserError(f"--discover {script}: cannot be run ({error.strerror}); give the path of a program") from error
     except subprocess.TimeoutExpired as error:
@@ -163,3 +164,17 @@ def fill(hosts: Sequence[tuple[str, int]], processes: int) -> list[Place]:
             places.append(Place(name, taken))
         processes -= taken
     return places
+
+
+def fullest(places: Sequence[Place], processes: int) -> int:
+    """Processes of the host that has most of them.
+
+    Args:
+        places: the hosts; none for this machine.
+        processes: in all.
+
+    Example:
+        >>> fullest([Place("node1", 2), Place("node2", 1)], 3), fullest([], 3)
+        (2, 3)
+    """
+    return max((place.processes for place in places), default=processes)

@@ -7,16 +7,16 @@ import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.environment import launched_size
 from hvd_imagenet.launcher.horovodrun import horovodrun_command
 from hvd_imagenet.launcher.hosts import Place
-from hvd_imagenet.launcher.hydra import hydra_command, is_hydra
+from hvd_imagenet.launcher.hydra import hydra_command, is_hydra, mpich_version
 from hvd_imagenet.launcher.machine import Machine
 from hvd_imagenet.launcher.mpirun import mpirun_command, open_mpi_major
-from hvd_imagenet.launcher.srun import mpi_plugin, srun_command
+from hvd_imagenet.launcher.srun import check_pmix, srun_command
+from hvd_imagenet.launcher.start import Start
 from hvd_imagenet.launcher.tuning import DEFAULT, Tuning
 
 _ANSWER_TIMEOUT_S = 20
@@ -163,24 +163,19 @@ def build_command(
         >>> build_command(1, ["true"], Machine(cores=1, gpus=0, whole=True))[-1]
         'true'
     """
-    job: dict[str, Any] = {
-        "machine": machine, "environment": environment, "terminal": sys.stdout.isatty(), "places": places,
-        "interface": interface, "chosen": chosen,
-    }  # fmt: skip
+    terminal = sys.stdout.isatty()
+    start = Start(processes, program, machine, environment, terminal, places, interface, forwarded, chosen)
     if launcher == "horovodrun":
-        horovodrun = find_beside("horovodrun", "get it with: hvd-imagenet install-horovod")
-        return horovodrun_command(horovodrun, processes, program, **job)
-    job["forwarded"] = forwarded
+        return horovodrun_command(find_beside("horovodrun", "get it with: hvd-imagenet install-horovod"), start)
     if launcher == "srun":
         srun = find_beside("srun", "start on a host of the Slurm cluster")
-        plugin = mpi_plugin(_answer([srun, "--mpi=list"]), "pmix")
-        return srun_command(srun, plugin, processes, program, **job)
+        check_pmix(_answer([srun, "--mpi=list"]))
+        return srun_command(srun, start)
     mpirun = find_mpirun()
     version = _answer([mpirun, "--version"])
     if is_hydra(version):
-        return hydra_command(mpirun, processes, program, **job)
-    major = open_mpi_major(version, mpirun)
-    return mpirun_command(mpirun, major, processes, program, root=os.geteuid() == 0, **job)
+        return hydra_command(mpirun, mpich_version(version), start)
+    return mpirun_command(mpirun, open_mpi_major(version, mpirun), os.geteuid() == 0, start)
 
 
 def _answer(command: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.launcher.hosts import Host, Place, discover_hosts, fill, read_hosts
+from hvd_imagenet.launcher.hosts import Host, Place, discover_hosts, fill, fullest, read_hosts
 from hvd_imagenet.launcher.machine import Machine, this_machine
 from hvd_imagenet.launcher.mpirun import default_processes
 from hvd_imagenet.launcher.slurm import Allocation, node_names, own_address, place
@@ -35,7 +35,7 @@ class Members(NamedTuple):
     @property
     def fullest(self) -> int:
         """Processes of the host that has most of them."""
-        return max((place.processes for place in self.places), default=self.processes)
+        return fullest(self.places, self.processes)
 
 
 class TooFew(Exception):

@@ -1,13 +1,11 @@
 """The argument list of mpirun, on this machine or on several hosts: pure functions over what was found out before."""
 
 import re
-from collections.abc import Mapping, Sequence
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.launcher.environment import TERMINAL_VARIABLE
-from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
-from hvd_imagenet.launcher.tuning import DEFAULT, Tuning, open_mpi_parameters, tuning_variables
+from hvd_imagenet.launcher.start import Start
+from hvd_imagenet.launcher.tuning import open_mpi_parameters
 
 # A daemon that is cut off from mpirun, or mpirun from it, notices within 25 s; by default that takes eight minutes.
 _KEEPALIVE = {"oob_tcp_keepalive_time": 10, "oob_tcp_keepalive_intvl": 5, "oob_tcp_keepalive_probes": 3}
@@ -77,61 +75,31 @@ def placement(processes: int, machine: Machine) -> list[str]:
     return ["--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
 
 
-def mpirun_command(
-    mpirun: str,
-    major: int,
-    processes: int,
-    command: Sequence[str],
-    *,
-    machine: Machine,
-    environment: Mapping[str, str],
-    root: bool,
-    terminal: bool,
-    places: Sequence[Place] = (),
-    interface: str | None = None,
-    forwarded: Sequence[str] = (),
-    chosen: Tuning = DEFAULT,
-) -> list[str]:
+def mpirun_command(mpirun: str, major: int, root: bool, start: Start) -> list[str]:
     """The whole argument list.
 
     Args:
         mpirun: its path.
         major: of Open MPI, 4 or 5.
-        processes: how many to start.
-        command: the program of every process, and its arguments.
-        machine: what this machine offers, or the smallest of the hosts.
-        environment: the variables that the processes inherit. Of these none is written into the list, where other
-            users of the machine could read a password; only what is chosen here is.
         root: whether the user is root, as in a container.
-        terminal: whether what the processes print goes to a terminal.
-        places: the hosts; none for this machine.
-        interface: the network interface for all traffic between hosts; None leaves the choice to Open MPI.
-        forwarded: names of the variables that other hosts get from here; the values travel over mpirun's connection.
-        chosen: of tuning, by the user.
+        start: what to start.
 
     Returns:
         mpirun, its options, and the command.
 
     Example:
-        >>> print(*mpirun_command("mpirun", 5, 2, ["true"], machine=Machine(2, 0, True), environment={"HOME": "/h"},
-        ...                       root=False, terminal=False))  # doctest: +NORMALIZE_WHITESPACE
+        >>> start = Start(2, ["true"], Machine(2, 0, True), {"HOME": "/h"})
+        >>> print(*mpirun_command("mpirun", 5, False, start))  # doctest: +NORMALIZE_WHITESPACE
         mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1
             --mca btl ^tcp --stdin none -x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20 true
     """
-    fullest = max((place.processes for place in places), default=processes)
-    words = [
-        mpirun,
-        "-np",
-        str(processes),
-        *_hosts(places, interface, major, environment),
-        *placement(fullest, machine),
-    ]
+    words = [mpirun, "-np", str(start.processes), *_hosts(start, major), *placement(start.fullest, start.machine)]
     # A process that waits for the others gives its core to the threads that still compute.
     words += ["--mca", "mpi_yield_when_idle", "1"]
-    for name, value in open_mpi_parameters(chosen, environment).items():
+    for name, value in open_mpi_parameters(start.chosen, start.environment).items():
         words += ["--mca", name, value]
     # Shared memory serves one machine; without this every process listens on all of the machine's addresses as well.
-    if not places and "OMPI_MCA_btl" not in environment:
+    if not start.places and "OMPI_MCA_btl" not in start.environment:
         words += ["--mca", "btl", "^tcp"]
     # Without this mpirun eats the rest of a script that is read from standard input.
     words += ["--stdin" if major == 5 else "-stdin", "none"]
@@ -139,28 +107,24 @@ def mpirun_command(
         words.append("-q")
     if root:
         words.append("--allow-run-as-root")
-    variables = tuning_variables(fullest, machine, environment, chosen)
-    if interface:
-        variables |= {"HOROVOD_GLOO_IFACE": interface, "NCCL_SOCKET_IFNAME": interface}
-    if terminal:
-        variables[TERMINAL_VARIABLE] = "1"
+    variables = start.variables | start.network_variables
     for name, value in variables.items():
         words += ["-x", f"{name}={value}"]
-    for name in forwarded if places else ():
-        words += ["-x", name]
-    return [*words, *command]
+    if start.places:
+        words += [word for name in start.forwarded if name not in variables for word in ("-x", name)]
+    return [*words, *start.command]
 
 
-def _hosts(places: Sequence[Place], interface: str | None, major: int, environment: Mapping[str, str]) -> list[str]:
+def _hosts(start: Start, major: int) -> list[str]:
     """The options that name the hosts and the network between them."""
     runtime = "--prtemca" if major == 5 else "--mca"
     words = []
-    if "SLURM_JOB_ID" in environment:
+    if "SLURM_JOB_ID" in start.environment:
         # Open MPI would take all nodes of Slurm's allocation, whatever hosts were asked for.
         words += [runtime, "ras", "^slurm", runtime, "plm", "ssh" if major == 5 else "rsh"]
-    if places:
-        words += ["-H", ",".join(f"{place.host}:{place.processes}" for place in places)]
+    if start.places:
+        words += ["-H", start.hosts]
         words += [word for name, value in _KEEPALIVE.items() for word in (runtime, name, str(value))]
-    if interface:
-        words += ["--mca", "btl_tcp_if_include", interface, runtime, "oob_tcp_if_include", interface]
+    if start.interface:
+        words += ["--mca", "btl_tcp_if_include", start.interface, runtime, "oob_tcp_if_include", start.interface]
     return words

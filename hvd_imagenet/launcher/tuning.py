@@ -12,16 +12,22 @@ from hvd_imagenet.launcher.machine import Machine
 CPU_CYCLE_TIME_MS = 20
 _MOST_MB, _MOST_MS = 2**20, 10**5
 
-# What `--allreduce-algorithm` takes → the number of Open MPI's coll/tuned, and the name that MPICH has.
-_ALGORITHMS = {
-    "linear": ("1", None),
-    "nonoverlapping": ("2", None),
-    "recursive-doubling": ("3", "recursive_doubling"),
-    "ring": ("4", "ring"),
-    "segmented-ring": ("5", None),
-    "rabenseifner": ("6", "reduce_scatter_allgather"),
+# What `--allreduce-algorithm` takes → the number of Open MPI's coll/tuned.
+_OF_OPEN_MPI = {
+    "linear": "1",
+    "nonoverlapping": "2",
+    "recursive-doubling": "3",
+    "ring": "4",
+    "segmented-ring": "5",
+    "rabenseifner": "6",
 }
-ALGORITHMS = tuple(_ALGORITHMS)
+ALGORITHMS = tuple(_OF_OPEN_MPI)
+# Likewise → MPICH's name, and the first version that knows it: MPI_Init fails for a name that it does not know.
+_OF_MPICH = {
+    "recursive-doubling": ("recursive_doubling", (3, 3)),
+    "ring": ("ring", (4, 1)),
+    "rabenseifner": ("reduce_scatter_allgather", (3, 3)),
+}
 
 
 @dataclass(frozen=True)
@@ -122,34 +128,43 @@ def open_mpi_parameters(chosen: Tuning, environment: Mapping[str, str]) -> dict[
     """
     if chosen.allreduce_algorithm is None:
         return {}
-    number, _ = _ALGORITHMS[chosen.allreduce_algorithm]
+    number = _OF_OPEN_MPI[chosen.allreduce_algorithm]
     values = {"coll_tuned_use_dynamic_rules": "1", "coll_tuned_allreduce_algorithm": number}
     return values if "OMPI_MCA_coll" in environment else {"coll": "^han,hcoll,ucc", **values}
 
 
-def mpich_variables(chosen: Tuning) -> dict[str, str]:
-    """The variable that fixes the algorithm of MPICH's allreduce.
+def mpich_variables(chosen: Tuning, version: tuple[int, ...]) -> dict[str, str]:
+    """The variables that fix the algorithm of MPICH's allreduce.
 
     Args:
         chosen: by the user's options.
+        version: of MPICH; empty for another MPI.
 
     Returns:
-        Its name and value; empty where MPICH chooses.
+        Names and values; empty where MPICH chooses. What would reduce within each host first, in a way of its own, is
+        switched off.
 
     Raises:
-        UserError: MPICH does not have the algorithm.
+        UserError: this MPI does not have the algorithm.
 
     Example:
-        >>> mpich_variables(Tuning(allreduce_algorithm="rabenseifner"))
-        {'MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM': 'reduce_scatter_allgather'}
+        >>> mpich_variables(Tuning(allreduce_algorithm="rabenseifner"), (4, 0))  # doctest: +NORMALIZE_WHITESPACE
+        {'MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM': 'reduce_scatter_allgather',
+         'MPIR_CVAR_ALLREDUCE_DEVICE_COLLECTIVE': '0'}
     """
-    if chosen.allreduce_algorithm is None:
+    asked = chosen.allreduce_algorithm
+    if asked is None:
         return {}
-    _, name = _ALGORITHMS[chosen.allreduce_algorithm]
-    if name is None:
-        there = ", ".join(ours for ours, (_, theirs) in _ALGORITHMS.items() if theirs)
-        raise UserError(f"--allreduce-algorithm {chosen.allreduce_algorithm}: MPICH does not have it; it has {there}")
-    return {"MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM": name}
+    if not version:
+        raise UserError(
+            f"--allreduce-algorithm {asked}: of Open MPI and MPICH alone; leave it out (Intel MPI reads "
+            "I_MPI_ADJUST_ALLREDUCE)"
+        )
+    there = {ours: theirs for ours, (theirs, since) in _OF_MPICH.items() if version >= since}
+    if asked not in there:
+        release = ".".join(map(str, version))
+        raise UserError(f"--allreduce-algorithm {asked}: MPICH {release} does not have it; it has {', '.join(there)}")
+    return {"MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM": there[asked], "MPIR_CVAR_ALLREDUCE_DEVICE_COLLECTIVE": "0"}
 
 
 def tuning_notes(chosen: Tuning, launcher: str, machine: Machine) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 from hvd_imagenet.launcher.horovodrun import horovodrun_command
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
+from hvd_imagenet.launcher.start import Start
 from hvd_imagenet.launcher.tuning import Tuning
 
 CPU = Machine(cores=2, gpus=0, whole=True)
@@ -16,8 +17,8 @@ TRAIN = ["python", "-m", "hvd_imagenet", "train", "--out", "a b"]
 GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "this machine": (
         {"processes": 2, "machine": CPU, "terminal": True},
-        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 HOROVOD_GLOO_TIMEOUT_SECONDS=600 "
-        "HVD_IMAGENET_TERMINAL=1 horovodrun --gloo --disable-cache -np 2",
+        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 HVD_IMAGENET_TERMINAL=1 "
+        "HOROVOD_GLOO_TIMEOUT_SECONDS=600 horovodrun --gloo --disable-cache -np 2",
     ),
     "two hosts, the second with one process fewer": (
         {
@@ -52,5 +53,4 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("given", "expected"), GOLDEN.values(), ids=GOLDEN.keys())
 def test_command(given: dict[str, Any], expected: str) -> None:
-    defaults: dict[str, Any] = {"environment": {}, "terminal": False}
-    assert horovodrun_command("horovodrun", command=TRAIN, **(defaults | given)) == expected.split() + TRAIN
+    assert horovodrun_command("horovodrun", Start(command=TRAIN, **given)) == expected.split() + TRAIN

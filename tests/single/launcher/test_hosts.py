@@ -61,6 +61,11 @@ def test_a_file_that_cannot_be_read_or_is_empty(tmp_path: Path) -> None:
         UserError, match=r"--hostfile .*none: cannot be read \(No such file or directory\); name a file"
     ):
         read_hosts(tmp_path / "none")
+    (tmp_path / "encoded").write_bytes(b"Z\xfcrich:2\n")
+    with pytest.raises(
+        UserError, match=r"--hostfile .*encoded: cannot be read \(not text\); name a file with a host a"
+    ):
+        read_hosts(tmp_path / "encoded")
     (tmp_path / "empty").write_text("# nothing yet\n")
     with pytest.raises(UserError, match=r"--hostfile .*empty: no host in it; write one a line, as in: node1:8"):
         read_hosts(tmp_path / "empty")
@@ -82,10 +87,16 @@ def test_discovery(tmp_path: Path) -> None:
     [
         ("echo no queue >&2; exit 3", "exit code 3, it says: no queue; it must print the hosts"),
         ("exit 1", "exit code 1, it says: nothing; it must print the hosts"),
+        (
+            r"printf 'Z\374rich\n'",
+            "'Z\ufffdrich' is not a host and its slots, 1 or more; write one a line, as in: node1:8",
+        ),
+        ("exec sleep 60", "not done after 2 s; it must print and end"),
         ("echo 'a b c'", "'a b c' is not a host and its slots, 1 or more; write one a line, as in: node1:8"),
     ],
 )
-def test_a_script_that_fails(tmp_path: Path, text: str, message: str) -> None:
+def test_a_script_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, message: str) -> None:
+    monkeypatch.setattr("hvd_imagenet.launcher.hosts._SCRIPT_TIMEOUT_S", 2)
     path = script(tmp_path, text)
     with pytest.raises(UserError) as caught:
         discover_hosts(path)

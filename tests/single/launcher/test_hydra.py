@@ -7,8 +7,9 @@ import pytest
 
 from hvd_imagenet.launcher import local
 from hvd_imagenet.launcher.hosts import Place
-from hvd_imagenet.launcher.hydra import hydra_command, is_hydra
+from hvd_imagenet.launcher.hydra import hydra_command, is_hydra, mpich_version
 from hvd_imagenet.launcher.machine import Machine
+from hvd_imagenet.launcher.start import Start
 from hvd_imagenet.launcher.tuning import Tuning
 
 CPU = Machine(cores=2, gpus=0, whole=True)
@@ -43,28 +44,30 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "an algorithm": (
         {"processes": 1, "machine": SERVER, "chosen": Tuning(allreduce_algorithm="rabenseifner")},
         "mpirun -n 1 -bind-to core:64 -genv OMP_NUM_THREADS 64 -genv TF_NUM_INTRAOP_THREADS 64 "
-        "-genv MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM reduce_scatter_allgather",
+        "-genv MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM reduce_scatter_allgather "
+        "-genv MPIR_CVAR_ALLREDUCE_DEVICE_COLLECTIVE 0",
     ),
 }
 
 
 @pytest.mark.parametrize(("given", "expected"), GOLDEN.values(), ids=GOLDEN.keys())
 def test_command(given: dict[str, Any], expected: str) -> None:
-    defaults: dict[str, Any] = {"environment": {}, "terminal": False}
-    assert hydra_command("mpirun", command=TRAIN, **(defaults | given)) == expected.split() + TRAIN
+    assert hydra_command("mpirun", (4, 0), Start(command=TRAIN, **given)) == expected.split() + TRAIN
 
 
-VERSIONS = {
-    "HYDRA build details:\n    Version:                                 4.0.2\n": True,
-    "Intel(R) MPI Library for Linux* OS, Version 2021.13 Build 20240515\n": True,
-    "mpirun (Open MPI) 4.1.4\n": False,
-    "": False,
+# What `mpirun --version` prints → whether that is Hydra, and the version of MPICH.
+VERSIONS: dict[str, tuple[bool, tuple[int, ...]]] = {
+    "HYDRA build details:\n    Version:                                 4.0.2\n": (True, (4, 0)),
+    "HYDRA build details:\n    Version:                                 5.0.0rc1\n": (True, (5, 0)),
+    "Intel(R) MPI Library for Linux* OS, Version 2021.13 Build 20240515\n": (True, ()),
+    "mpirun (Open MPI) 4.1.4\n": (False, ()),
+    "": (False, ()),
 }
 
 
 @pytest.mark.parametrize(("text", "expected"), VERSIONS.items())
-def test_version(text: str, expected: bool) -> None:
-    assert is_hydra(text) == expected
+def test_version(text: str, expected: tuple[bool, tuple[int, ...]]) -> None:
+    assert (is_hydra(text), mpich_version(text)) == expected
 
 
 @pytest.mark.parametrize(("version", "option"), [("HYDRA build details:", "-n"), ("mpirun (Open MPI) 5.0.11", "-np")])

