@@ -15,7 +15,7 @@ from hvd_imagenet.launcher.choice import choose_launcher
 from hvd_imagenet.launcher.hosts import listed_hosts
 from hvd_imagenet.launcher.local import check_processes, resolve_program
 from hvd_imagenet.launcher.membership import Wanted, wait_for_members
-from hvd_imagenet.launcher.slurm import allocation
+from hvd_imagenet.launcher.slurm import Allocation, allocation
 from hvd_imagenet.launcher.supervisor import Job, check_network, supervise
 from hvd_imagenet.launcher.tuning import Tuning, tuning_notes
 
@@ -33,8 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     program = resolve_program(words, set(COMMANDS) - {"launch"})
     check_processes(arguments.num_proc)
     has_hosts = any((arguments.host_list, arguments.hosts, arguments.discover))
-    launcher = choose_launcher(arguments.launcher, has_hosts, allocation(os.environ))
-    wanted = _wanted(arguments, launcher)
+    given = allocation(os.environ)
+    launcher = choose_launcher(arguments.launcher, has_hosts, given)
+    wanted = _wanted(arguments, given if launcher == "srun" else None)
     check_network(wanted.interface)
     job = Job(
         _of_starts(program, words, 0 if arguments.dry_run else arguments.max_restarts),
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     return supervise(job, members, _say)
 
 
-def _wanted(arguments: argparse.Namespace, launcher: str) -> Wanted:
+def _wanted(arguments: argparse.Namespace, given: Allocation | None) -> Wanted:
     """The processes and hosts that the options ask for."""
     return Wanted(
         processes=arguments.num_proc,
@@ -71,7 +72,7 @@ def _wanted(arguments: argparse.Namespace, launcher: str) -> Wanted:
         discover=arguments.discover,
         interface=arguments.network_interface,
         start_timeout_s=arguments.start_timeout,
-        allocation=allocation(os.environ) if launcher == "srun" else None,
+        allocation=given,
     )
 
 

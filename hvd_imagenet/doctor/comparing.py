@@ -27,10 +27,10 @@ def check_versions(reports: Mapping[str, Report]) -> Iterator[Finding]:
         A finding for each package that differs, or one that all are the same.
     """
     differing = 0
+    different_release = len({report.versions.get("hvd_imagenet") for report in reports.values()}) > 1
     names = list(dict.fromkeys(name for report in reports.values() for name in report.versions))
     for name in names:
         values = {host: report.versions.get(name, "none") for host, report in reports.items()}
-        different_release = len({report.versions.get("hvd_imagenet") for report in reports.values()}) > 1
         if len(set(values.values())) == 1 or (name == "code" and different_release):
             continue
         differing += 1

@@ -179,31 +179,24 @@ def check_network(hosts: Sequence[str], measured: Measured) -> Iterator[Finding]
 
 def _check_slow(pairs: Sequence[Pair]) -> Iterator[Finding]:
     rate = statistics.median(pair.bytes_per_s for pair in pairs)
-    delay_s = statistics.median(pair.latency_s for pair in pairs)
-    narrow = [pair for pair in pairs if pair.bytes_per_s < rate / _SLOW]
+    narrow = sorted((pair for pair in pairs if pair.bytes_per_s < rate / _SLOW), key=lambda pair: pair.bytes_per_s)
     if narrow:
-        worst = min(narrow, key=lambda pair: pair.bytes_per_s)
-        message = (
-            f"{' and '.join(worst.hosts)}: {worst.bytes_per_s / 1e6:,.0f} MB/s, where half of the pairs have "
-            f"{rate / 1e6:,.0f}"
-        )
-        yield Finding("bandwidth", "warning", f"{message}{_others(narrow)}", _look_at(narrow))
-    far = [pair for pair in pairs if pair.latency_s > _SLOW * delay_s + _LATENCY_NOISE_S]
+        yield _slow("bandwidth", narrow, f"{narrow[0].bytes_per_s / 1e6:,.0f} MB/s", f"{rate / 1e6:,.0f}")
+    delay_s = statistics.median(pair.latency_s for pair in pairs)
+    limit_s = _SLOW * delay_s + _LATENCY_NOISE_S
+    far = sorted((pair for pair in pairs if pair.latency_s > limit_s), key=lambda pair: -pair.latency_s)
     if far:
-        worst = max(far, key=lambda pair: pair.latency_s)
-        message = (
-            f"{' and '.join(worst.hosts)}: {worst.latency_s * 1e6:,.0f} µs a message, where half of the pairs have "
-            f"{delay_s * 1e6:,.0f}"
-        )
-        yield Finding("latency", "warning", f"{message}{_others(far)}", _look_at(far))
+        yield _slow("latency", far, f"{far[0].latency_s * 1e6:,.0f} µs a message", f"{delay_s * 1e6:,.0f}")
 
 
-def _others(pairs: Sequence[Pair]) -> str:
-    return f"; {len(pairs) - 1} more such pairs" if len(pairs) > 1 else ""
-
-
-def _look_at(pairs: Sequence[Pair]) -> str:
-    """The host that all of the slow pairs have in common, if it is one."""
+def _slow(name: str, pairs: Sequence[Pair], worst: str, usual: str) -> Finding:
+    """What is said of slow pairs, the slowest first; they may have one host in common."""
+    others = f"; {len(pairs) - 1} more such pairs" if len(pairs) > 1 else ""
     common = frozenset.intersection(*(frozenset(pair.hosts) for pair in pairs))
     where = f"of {next(iter(common))}" if len(common) == 1 else "of both hosts"
-    return f"look at the cable, the switch port, the duplex mode and the load {where}"
+    return Finding(
+        name,
+        "warning",
+        f"{' and '.join(pairs[0].hosts)}: {worst}, where half of the pairs have {usual}{others}",
+        f"look at the cable, the switch port, the duplex mode and the load {where}",
+    )

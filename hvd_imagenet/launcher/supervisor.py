@@ -150,11 +150,7 @@ def listening_address(members: Members, interface: str | None) -> str:
     """
     if members.address is None:
         return LOOPBACK
-    if interface is None:
-        return members.address
-    from hvd_imagenet.launcher.probe import check_interface, look
-
-    return check_interface(interface, look().addresses)
+    return members.address if interface is None else _address_of(interface)
 
 
 def check_network(interface: str | None) -> None:
@@ -170,6 +166,10 @@ def check_network(interface: str | None) -> None:
         >>> check_network("lo")
     """
     if interface is not None:
-        from hvd_imagenet.launcher.probe import check_interface, look
+        _address_of(interface)
 
-        check_interface(interface, look().addresses)
+
+def _address_of(interface: str) -> str:
+    from hvd_imagenet.launcher.probe import check_interface, look  # late: most starts do without
+
+    return check_interface(interface, look().addresses)
