@@ -114,6 +114,19 @@ def test_a_guard_that_is_gone_is_a_lost_rank(monitor: Monitor, said: list[str]) 
     assert said == ["launch: rank 0 on vm is lost: its guard is gone (computing, iteration 7)"]
 
 
+def test_a_host_that_falls_silent_is_lost(monitor: Monitor, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvd_imagenet.launcher.monitor._SILENCE_S", 1.0)
+    monkeypatch.setattr(monitor, "_local", False)
+    client = Client(monitor, 0)
+    client.report()
+    assert client.hear() == ["closed"]
+    give_up_at_s = time.monotonic() + TIMEOUT_S
+    while not said and time.monotonic() < give_up_at_s:
+        time.sleep(0.01)
+    reason = "rank 0 on vm is lost: its host has not been heard of for 1 s (computing, iteration 7)"
+    assert (monitor.failure, said) == (Failure(1, reason), [f"launch: {reason}"])
+
+
 def test_a_stall_ends_all_and_names_the_culprit(monitor: Monitor, said: list[str]) -> None:
     first, second = Client(monitor, 0), Client(monitor, 1)
     first.report(action="reducing gradients", age_s=29.0)
