@@ -10,5 +10,6 @@ COMMANDS = {
     "train": "train a network with any minibatch on any number of processes",
     "evaluate": "top-1 and top-5 validation error of a checkpoint",
     "export": "write a checkpoint's weights under torchvision's or Keras' names",
+    "plan": "predict the speed of a cluster: time of a step, efficiency, what limits it",
     "launch": "start a command on several processes, here or on a cluster",
 }

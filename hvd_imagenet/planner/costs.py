@@ -124,8 +124,8 @@ def halving_doubling_s(size_bytes: float, ranks: int, link: Link, reduce_s_per_b
 
 
 def _steps_and_bytes(steps: int, size_bytes: float, ranks: int, link: Link, reduce_s_per_byte: float) -> float:
-    reduced_bytes = (ranks - 1) / ranks * size_bytes
-    return steps * link.latency_s + lower_bound_s(size_bytes, ranks, link) + reduced_bytes * reduce_s_per_byte
+    link_s = steps * link.latency_s + lower_bound_s(size_bytes, ranks, link)
+    return link_s + (ranks - 1) / ranks * size_bytes * reduce_s_per_byte
 
 
 def flat_ring_s(

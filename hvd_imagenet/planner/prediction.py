@@ -14,6 +14,7 @@ from hvd_imagenet.planner.timeline import Exchange, Gradient, Look, Path, critic
 ALGORITHMS = ("halving-doubling", "ring", "flat-ring")
 LIMITS = ("compute", "link", "latency", "stragglers", "input", "storage")
 IMAGENET_IMAGES = 1_281_167
+_MANY_BYTES = 1e12
 _PHASES = 8  # of Horovod's cycles against the training; their mean is taken
 _HIDDEN = 0.1  # the share of a step that may be more than computation before something else is said to limit it
 
@@ -102,7 +103,10 @@ class Load:
 
     def passes(self, workers: int) -> int:
         """Forward and backward passes of the process that has most of them."""
-        return len(self.images(workers).placement(workers)[0])
+        hosted = self.images(workers)
+        if workers > hosted.workers:
+            hosted.placement(workers)  # says why not
+        return -(-hosted.workers // workers)
 
 
 @dataclass(frozen=True)
@@ -168,13 +172,17 @@ def simulate(profile: Profile, cluster: Cluster, load: Load, workers: int) -> St
 
 
 def _allreduce(profile: Profile, cluster: Cluster, workers: int) -> Callable[[float], float]:
-    """The seconds of an allreduce by its bytes."""
+    """The seconds of an allreduce by its bytes: in all models something fixed and something for each byte."""
     hosts, per_host = cluster.servers(workers)
     ways, reduce_s_per_byte = (profile.inside, cluster.between), profile.reduce_s_per_byte
     if cluster.algorithm == "flat-ring":
-        return lambda size_bytes: flat_ring_s(size_bytes, hosts, per_host, *ways, reduce_s_per_byte)
-    across = halving_doubling_s if cluster.algorithm == "halving-doubling" else ring_s
-    return lambda size_bytes: hierarchical_s(size_bytes, hosts, per_host, *ways, reduce_s_per_byte, across)
+        cost_s = functools.partial(flat_ring_s, reduce_s_per_byte=reduce_s_per_byte)
+    else:
+        across = halving_doubling_s if cluster.algorithm == "halving-doubling" else ring_s
+        cost_s = functools.partial(hierarchical_s, reduce_s_per_byte=reduce_s_per_byte, across=across)
+    fixed_s = cost_s(0.0, hosts, per_host, *ways)
+    s_per_byte = (cost_s(_MANY_BYTES, hosts, per_host, *ways) - fixed_s) / _MANY_BYTES
+    return lambda size_bytes: fixed_s + size_bytes * s_per_byte
 
 
 def _negotiation_s(profile: Profile, cluster: Cluster, workers: int) -> float:

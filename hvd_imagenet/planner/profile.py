@@ -26,7 +26,8 @@ class Parameter:
         value: a number, or the text of a distribution.
         kind: one of KINDS. Fitted ones were chosen so that predictions agree with what they are compared with.
         source: where it comes from.
-        unfitted: of a fitted one, what it would be by its source otherwise.
+        unfitted: of a fitted one, what it would be otherwise.
+        unfitted_source: where that comes from.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Parameter:
     kind: str
     source: str
     unfitted: float | str | None = None
+    unfitted_source: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,14 @@ def load_profile(device: str, model: str) -> Profile:
 
 def _profile_of(content: Mapping[str, Any], model: str) -> Profile:
     parameters = tuple(
-        Parameter(name, entry["value"], entry["kind"], entry["source"], entry.get("unfitted"))
+        Parameter(
+            name,
+            entry["value"],
+            entry["kind"],
+            entry["source"],
+            entry.get("unfitted"),
+            entry.get("unfitted_source", ""),
+        )
         for name, entry in content["parameters"].items()
     )
     if unknown := sorted({parameter.kind for parameter in parameters} - set(KINDS)):

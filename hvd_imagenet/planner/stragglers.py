@@ -80,7 +80,7 @@ class Stragglers:
 
         Example:
             >>> round(Stragglers("normal", 0.1).expected_maximum(256), 4)
-            1.2829
+            1.2827
             >>> Stragglers("exponential", 0.1).expected_maximum(2)
             1.05
         """

@@ -5,6 +5,7 @@ to a threshold in the order in which they came, and reduced one bucket after ano
 meantime waits for the next look. All workers are in step, since each cycle is a collective.
 """
 
+import bisect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,15 +98,14 @@ def reduce_overlapped(
         Look(ready_s=1.0, look_s=1.0, end_s=3.0, buckets=((1, 4),))
         Look(ready_s=2.5, look_s=3.0, end_s=7.0, buckets=((2, 8),))
     """
-    waiting, looks = list(gradients), []
-    if not waiting:
+    if not gradients:
         return ()
-    look_s = waiting[0].ready_s + exchange.cycle_s * phase
-    while waiting:
-        if waiting[0].ready_s > look_s:
-            look_s = _next_look_s(look_s, waiting[0].ready_s, max(exchange.cycle_s, negotiation_s))
-        ready = [gradient for gradient in waiting if gradient.ready_s <= look_s]
-        waiting = waiting[len(ready) :]
+    looks, done, look_s = [], 0, gradients[0].ready_s + exchange.cycle_s * phase
+    while done < len(gradients):
+        if gradients[done].ready_s > look_s:
+            look_s = _next_look_s(look_s, gradients[done].ready_s, max(exchange.cycle_s, negotiation_s))
+        seen = bisect.bisect_right(gradients, look_s, lo=done, key=lambda gradient: gradient.ready_s)
+        ready, done = gradients[done:seen], seen
         buckets = fused([gradient.size_bytes for gradient in ready], exchange.fusion_bytes)
         end_s = look_s + negotiation_s + sum(allreduce_s(sum(bucket)) for bucket in buckets)
         looks.append(Look(ready[-1].ready_s, look_s, end_s, tuple((len(each), sum(each)) for each in buckets)))

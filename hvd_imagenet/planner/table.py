@@ -1,0 +1,155 @@
+"""Predictions as text for a terminal of 80 columns, and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hvd_imagenet.planner.outlook import Alternative
+from hvd_imagenet.planner.prediction import Cluster, Load, Point
+from hvd_imagenet.planner.profile import Profile
+
+_ACCURATE_MINIBATCH = 8192
+
+
+def run_seconds(point: Point, load: Load, images: int, epochs: float) -> float:
+    """The time of a run at a point's pace.
+
+    Args:
+        point: a prediction.
+        load: of the iteration.
+        images: N, training images.
+        epochs: E.
+
+    Returns:
+        Seconds, without validation and start.
+    """
+    return load.images(point.workers).iterations(images, epochs) * point.step_seconds
+
+
+def duration(seconds: float) -> str:
+    """Seconds as one reads them.
+
+    Args:
+        seconds: 0 or more.
+
+    Returns:
+        Minutes and seconds, hours and minutes, or days and hours.
+
+    Example:
+        >>> duration(59.6), duration(3605), duration(104500), duration(3e6)
+        ('1:00 min', '1:00 h', '29:02 h', '34 d 17 h')
+    """
+    seconds = round(seconds)
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02} min"
+    minutes = round(seconds / 60)
+    if minutes < 100 * 60:
+        return f"{minutes // 60}:{minutes % 60:02} h"
+    hours = round(minutes / 60)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def table(points: Sequence[Point], times_s: Sequence[float], epochs: float) -> str:
+    """One line a point.
+
+    Args:
+        points: predictions.
+        times_s: of a run, one a point.
+        epochs: of the run.
+
+    Returns:
+        Lines of at most 80 columns.
+    """
+    lines = [f" workers    step s     images/s  efficiency  {f'{epochs:g} epochs':>10}  limited by  lost to"]
+    for point, seconds in zip(points, times_s, strict=True):
+        line = (
+            f"{point.workers:>8}  {point.step_seconds:>8.4f}  {point.images_per_second:>11,.0f}  "
+            f"{100 * point.efficiency:>8.1f} %  {duration(seconds):>10}  {point.limited_by:<10}  {point.lost_to}"
+        )
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def remarks(last: Point, others: Sequence[Alternative], stop: Point | None, load: Load) -> list[str]:
+    """What the largest of the clusters would gain, where it ends, and what is known of its minibatch.
+
+    Args:
+        last: the prediction for the most workers.
+        others: what it would be otherwise.
+        stop: where half of each worker is lost; None if nowhere.
+        load: of the iteration.
+
+    Returns:
+        Lines of at most 80 columns.
+    """
+    lines = [f"{last.workers:,} workers with"]
+    for other in others:
+        gain = f"{round(100 * (other.faster - 1), 1) or 0.0:+.1f} % images/s"
+        lines.append(f"  {other.what + ':':<26} {other.point.step_seconds:.4f} s a step, {gain}")
+    if stop is not None:
+        lines.append(f"below half of its efficiency from {stop.workers:,} workers on: {stop.lost_to}")
+    else:
+        most = f"{load.images(1).workers:,} workers, all of the minibatch's" if load.minibatch else "131,072 servers"
+        lines.append(f"above half of its efficiency up to {most}")
+    if last.minibatch > _ACCURATE_MINIBATCH:
+        lines.append(f"note: a minibatch of {last.minibatch:,} costs accuracy; the paper's error (ResNet-50):")
+        lines.append("  23.74 % at 8k, 24.79 % at 16k, 27.55 % at 32k and 33.96 % at 64k")
+    return lines
+
+
+def about(profile: Profile, cluster: Cluster, load: Load, network: str) -> list[str]:
+    """What is predicted, and which figures were fitted or assumed.
+
+    Args:
+        profile: of the device.
+        cluster: of the servers.
+        load: of the iteration.
+        network: the link as the user named it.
+
+    Returns:
+        Lines of at most 80 columns.
+    """
+    exchange = cluster.exchange
+    shared = f"minibatch {load.minibatch:,} of " if load.minibatch else ""
+    lines = [
+        f"{profile.model} on {profile.device}, {shared}{load.per_worker} images a worker; "
+        f"servers of {cluster.servers_of} on {network}",
+        f"{cluster.algorithm}, fusion {exchange.fusion_bytes / 2**20:g} MiB, cycle {1e3 * exchange.cycle_s:g} ms; "
+        f"stragglers {profile.stragglers}",
+    ]
+    for kind in ("fitted", "assumed"):
+        names = ", ".join(parameter.name for parameter in profile.parameters if parameter.kind == kind)
+        if names:
+            lines.append(f"{kind}: {names}")
+    return lines
+
+
+def as_json(
+    profile: Profile, cluster: Cluster, load: Load, points: Sequence[Point], times_s: Sequence[float]
+) -> dict[str, Any]:
+    """All of it for a program.
+
+    Args:
+        profile: of the device.
+        cluster: of the servers.
+        load: of the iteration.
+        points: predictions.
+        times_s: of a run, one a point.
+
+    Returns:
+        An object with `points`, what was asked and every parameter with its source.
+    """
+    rows = [asdict(point) | {"run_seconds": seconds} for point, seconds in zip(points, times_s, strict=True)]
+    return {
+        "device": profile.device,
+        "model": profile.model,
+        "per_worker": load.per_worker,
+        "minibatch": load.minibatch,
+        "servers_of": cluster.servers_of,
+        "link": asdict(cluster.between),
+        "algorithm": cluster.algorithm,
+        "exchange": asdict(cluster.exchange),
+        "stragglers": str(profile.stragglers),
+        "points": rows,
+        "parameters": [asdict(parameter) for parameter in profile.parameters],
+    }
