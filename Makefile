@@ -38,7 +38,7 @@ $(INSTALLED): setup.cfg setup.py constraints.txt $(wildcard csrc/*) $(wildcard h
 		echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 2; }
 	@echo "setup: installing packages ($(FRAMEWORKS)) into $(VENV); a minute or two"
 	@$(PIP) "setuptools<81" wheel
-	@$(PIP) --no-build-isolation --editable ".[horovod,$(FRAMEWORKS),dev]"
+	@$(PIP) --no-build-isolation --editable ".[horovod,$(FRAMEWORKS),report,dev]"
 	@$(BIN)/hvd-imagenet install-horovod
 	@rm -f $(VENV)/.installed-*
 	@touch $@

@@ -11,5 +11,6 @@ COMMANDS = {
     "evaluate": "top-1 and top-5 validation error of a checkpoint",
     "export": "write a checkpoint's weights under torchvision's or Keras' names",
     "plan": "predict the speed of a cluster: time of a step, efficiency, what limits it",
+    "report": "tables, figures and a page from run folders, finished or still going on",
     "launch": "start a command on several processes, here or on a cluster",
 }

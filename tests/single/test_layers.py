@@ -56,7 +56,7 @@ def test_the_core_imports_numpy_and_the_standard_library_alone():
     assert ours == {"hvd_imagenet", *names}
 
 
-@pytest.mark.parametrize("package", ["data", "launcher", "horovod_build", "commands"])
+@pytest.mark.parametrize("package", ["data", "launcher", "horovod_build", "report", "commands"])
 def test_every_package_loads_by_itself(package):
     tops, _ = _imported_by(_modules(f"hvd_imagenet.{package}"))
     assert not FRAMEWORKS & tops

@@ -1,0 +1,115 @@
+"""Errors against epoch, as the paper's Figures 2 to 4, and the loss of every iteration."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from hvd_imagenet.report.groups import Group
+from hvd_imagenet.report.palette import colour, dashes
+from hvd_imagenet.report.run import Run
+
+_POINTS = 600
+_WINDOWS = 50
+_UNFINISHED = (0, (3, 2))
+
+
+def draw_curves(axes: Axes, groups: Sequence[Group], column: str) -> None:
+    """Draws an error against epoch: mean and deviation over seeds of finished runs, the others run by run.
+
+    Args:
+        axes: to draw onto.
+        groups: of one report.
+        column: of metrics.csv.
+    """
+    for number, group in enumerate(groups):
+        mean, deviation = over_seeds([_by_number(run.epochs, "epoch", column, run) for run in group.finished])
+        epochs = mean.index.to_numpy() + 1
+        if len(mean):
+            axes.plot(epochs, mean, label=group.label, color=colour(number), linestyle=dashes(number))
+            low, high = (mean - deviation).to_numpy(), (mean + deviation).to_numpy()
+            axes.fill_between(epochs, low, high, color=colour(number), alpha=0.18, linewidth=0)
+        for run in _going_on(group):
+            label = None if len(mean) else group.label
+            axes.plot(run.epochs["epoch"] + 1, run.epochs[column], **_style(number, label))  # type: ignore[arg-type]
+    axes.set_xlabel("epochs")
+    axes.set_ylabel("error (%)")
+    axes.set_ylim(bottom=0)
+
+
+def draw_losses(axes: Axes, groups: Sequence[Group]) -> None:
+    """Draws the loss against iteration, smoothed: the mean over seeds of finished runs, the others run by run.
+
+    Args:
+        axes: to draw onto.
+        groups: of one report.
+    """
+    for number, group in enumerate(groups):
+        mean, _ = over_seeds([_by_number(run.iterations, "iteration", "loss", run) for run in group.finished])
+        smooth = smoothed(mean)
+        if len(mean):
+            axes.plot(smooth.index, smooth, label=group.label, color=colour(number), linestyle=dashes(number))
+        for run in _going_on(group):
+            label = None if len(mean) else group.label
+            line = smoothed(run.iterations.set_index("iteration")["loss"])
+            axes.plot(line.index, line, **_style(number, label))  # type: ignore[arg-type]
+        for run in group.finished:
+            resumed = int((run.summary or {})["resumed_from_iteration"])
+            if resumed in smooth.index or (resumed and len(smooth)):
+                height = np.interp(resumed, smooth.index.to_numpy(), smooth.to_numpy())
+                axes.plot([resumed], [height], marker="^", markersize=6, color=colour(number), linestyle="none")
+    axes.set_xlabel("iterations")
+    axes.set_ylabel("loss")
+
+
+def over_seeds(columns: Sequence[tuple[int, pd.Series]]) -> tuple[pd.Series, pd.Series]:
+    """Mean and deviation at each epoch or iteration; runs of one seed count once.
+
+    Args:
+        columns: a seed, and its values by epoch or iteration.
+
+    Returns:
+        Mean, and the sample deviation, 0 of a single seed; both empty of none.
+
+    Example:
+        >>> mean, deviation = over_seeds([(0, pd.Series([1.0, 3.0])), (1, pd.Series([3.0, 3.0]))])
+        >>> mean.tolist(), deviation.round(3).tolist()
+        ([2.0, 3.0], [1.414, 0.0])
+    """
+    if not columns:
+        return pd.Series(dtype="float64"), pd.Series(dtype="float64")
+    table = pd.concat([values for _, values in columns], axis=1, keys=range(len(columns)))
+    of_seed = table.T.groupby(np.array([seed for seed, _ in columns])).mean()
+    return of_seed.mean(), of_seed.std().fillna(0.0)
+
+
+def smoothed(values: pd.Series) -> pd.Series:
+    """A running mean over a fiftieth of a curve, at so many points as can be seen.
+
+    Args:
+        values: by iteration.
+
+    Returns:
+        At most _POINTS + 1 of them, the last one included.
+
+    Example:
+        >>> smoothed(pd.Series([1.0, 2.0])).tolist()
+        [1.0, 2.0]
+    """
+    smooth = values.rolling(max(1, len(values) // _WINDOWS), min_periods=1).mean()
+    step = max(1, -(-len(smooth) // _POINTS))
+    return smooth.iloc[(len(smooth) - 1) % step :: step] if len(smooth) else smooth
+
+
+def _by_number(table: pd.DataFrame, number: str, column: str, run: Run) -> tuple[int, pd.Series]:
+    assert run.recipe is not None
+    return run.recipe.seed, table.set_index(number)[column]
+
+
+def _going_on(group: Group) -> list[Run]:
+    return [run for run in group.runs if not run.finished and not run.problems]
+
+
+def _style(number: int, label: str | None) -> dict[str, object]:
+    return {"color": colour(number), "linestyle": _UNFINISHED, "linewidth": 1.1, "label": label}

@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from hvd_imagenet.errors import UserError
+from hvd_imagenet.report.benchmarks import BEGIN, END, as_markdown, rewritten, write_readme
+from hvd_imagenet.report.known_benchmarks import KNOWN
+
+ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "benchmarks" / "results"
+HERE = {"command": "python b.py", "machine": "a host; 2 ranks", "date": "2026-11-23", "commit": "abc1234"}
+
+
+def _write(folder, name, **found):
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(found))
+
+
+def test_a_known_result(tmp_path):
+    seconds = {"mpirun": {"median": 0.2234}, "horovodrun": {"median": 0.3}}
+    _write(tmp_path, "launch_overhead", **HERE, ratios={"vs_mpirun": 0.098, "vs_new": 1.5}, overhead_s=seconds)
+    assert as_markdown(tmp_path).splitlines() == [
+        "### What `launch` adds to a job of 2 processes that do nothing, from command to prompt",
+        "",
+        "|  | figure |",
+        "|---|---|",
+        "| over mpirun | 0.223 s |",
+        "| over horovodrun | 0.300 s |",
+        "| mpirun / launch with mpirun | 0.10 × |",
+        "| `vs_new` | 1.50 × |",
+        "",
+        "[launch_overhead.json](benchmarks/results/launch_overhead.json): `python b.py` on a host; 2 ranks, "
+        "2026-11-23, commit abc1234.",
+    ]
+
+
+def test_a_result_that_nobody_has_named_yet_comes_last(tmp_path):
+    _write(tmp_path, "a_new_one", **HERE, ratios={"x": 2})
+    _write(tmp_path, "virtual_workers", **HERE, ratios={})
+    _write(tmp_path, "step_overhead", **HERE, ratios={"resnet20_vs_ddp": 1.176})
+    lines = as_markdown(tmp_path).splitlines()
+    assert [line for line in lines if line.startswith("###")] == [
+        "### Our training step on 2 ranks, against others (above 1: ours is faster)",
+        "### a new one",
+    ]
+    assert "| `x` | 2.00 × |" in lines
+
+
+def test_parts_that_were_measured_apart_say_so_each(tmp_path):
+    provenance = {"resnet50": HERE, "resnet20": HERE, "keras": HERE | {"commit": "def5678"}}
+    _write(tmp_path, "step_overhead", provenance=provenance, ratios={"resnet20_vs_ddp": 1.176})
+    lines = [line for line in as_markdown(tmp_path).splitlines() if "json](" in line]
+    assert [line.split("): `")[0] for line in lines] == [
+        "[step_overhead.json](benchmarks/results/step_overhead.json) (resnet50, resnet20",
+        "[step_overhead.json](benchmarks/results/step_overhead.json) (keras",
+    ]
+    assert [line.rpartition(" ")[2] for line in lines] == ["abc1234.", "def5678."]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "cannot be read (Expecting property name"), ("[]", "must hold a JSON object with `ratios`; measure again")],
+)
+def test_a_damaged_result_is_named(tmp_path, text, said):
+    (tmp_path / "allreduce.json").write_text(text)
+    with pytest.raises(UserError) as mistake:
+        as_markdown(tmp_path)
+    assert str(mistake.value).startswith(f"{tmp_path}/allreduce.json: {said}")
+
+
+def test_a_folder_without_results(tmp_path):
+    with pytest.raises(UserError, match=r": no such folder; name the one that make bench writes, benchmarks/results$"):
+        as_markdown(tmp_path / "missing")
+    _write(tmp_path, "empty")
+    with pytest.raises(UserError, match=r": holds no result with figures; make bench writes them$"):
+        as_markdown(tmp_path)
+
+
+def test_every_figure_that_has_a_name_is_in_the_committed_results():
+    """A benchmark that renames a figure must rename it here, or README loses it without a word."""
+    measured = {name: known for name, known in KNOWN.items() if (RESULTS / f"{name}.json").exists()}
+    assert len(measured) >= 5
+    for name, known in measured.items():
+        found = json.loads((RESULTS / f"{name}.json").read_text())
+        for figure in known.figures:
+            value = found
+            for key in figure.path:
+                value = value[key]
+            assert isinstance(value, int | float), (name, figure.path)
+
+
+def test_the_section_of_readme_is_what_report_writes():
+    """There need not be one yet."""
+    readme = (ROOT / "README.md").read_text()
+    if BEGIN in readme:
+        assert rewritten(readme, as_markdown(RESULTS)) == readme
+
+
+def test_only_the_section_is_rewritten(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nThe rest, with {BEGIN} in a line.\n")
+    assert write_readme(readme, "new\ntable")
+    assert readme.read_text() == f"# Title\n\n{BEGIN}\n\nnew\ntable\n\n{END}\n\nThe rest, with {BEGIN} in a line.\n"
+    assert not write_readme(readme, "new\ntable")
+
+
+@pytest.mark.parametrize("text", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}\n{END}\n{BEGIN}\n{END}"])
+def test_a_readme_without_a_place_is_a_mistake(tmp_path, text):
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    with pytest.raises(UserError) as mistake:
+        write_readme(readme, "new")
+    assert str(mistake.value) == (
+        f"--readme {readme}: must have the lines <!-- benchmarks --> and <!-- /benchmarks -->, once each and in this "
+        f"order; put both where the tables belong"
+    )
+    assert readme.read_text() == text
+
+
+def test_a_readme_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"--readme .*: cannot be written \(No such file or directory\); name a README"):
+        write_readme(tmp_path / "README.md", "new")
