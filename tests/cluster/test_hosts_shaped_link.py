@@ -91,4 +91,4 @@ def test_shaped_link_slows_training_by_what_a_ring_costs(
     text = f"{fast_s:.2f} s → {slow_s:.2f} s an iteration, model +{model_s:.2f} s, {more_s / model_s:.2f} of it"
     record_property(f"training of ResNet-50, mpirun, {HOSTS} x 1", text)
     print(text)
-    assert 0.8 * model_s - fast_s <= more_s <= 1.4 * model_s, text
+    assert 0.8 * model_s - fast_s <= more_s <= 1.5 * model_s, text

@@ -15,6 +15,7 @@ from readme_commands import shown
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
+BASE = re.findall(r"debian:[\d.]+-slim", DOCKERFILE.read_text())[0]
 IMAGE = "hvd_imagenet"
 # As it stands in README.
 BUILD = "docker build --file docker/Dockerfile --tag hvd_imagenet ."
@@ -53,6 +54,10 @@ tmp_dir = "{folder}/libpod"
 network_backend = "netavark"
 network_config_dir = "{folder}/networks"
 """
+
+
+# It waits for the end of the process that holds the other end of its input, and ends what that has left running.
+_AFTERWARDS = "cat > /dev/null; podman rm --all --force --time 0; podman network prune --force"
 
 
 def cache() -> Path:
@@ -150,20 +155,21 @@ class Podman(Engine):
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self._lock = self.folder.with_suffix(".lock").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self._clear()
+        self.clear()
         self._configure()
-        base = re.search(r"debian:[\d.]+-slim", DOCKERFILE.read_text())
-        assert base, f"{DOCKERFILE} has no FROM debian:VERSION-slim"
-        imported = self.run(
-            "import", "--quiet", str(base_archive(base[0])), f"docker.io/library/{base[0]}", timeout_s=300
-        )
+        self._afterwards = subprocess.Popen(
+            ["sh", "-c", _AFTERWARDS], env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        imported = self.run("import", "--quiet", str(base_archive(BASE)), f"docker.io/library/{BASE}", timeout_s=300)
         assert imported.returncode == 0, imported.stderr
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._clear()
+        self._afterwards.communicate()
+        self.clear()
         self._lock.close()
 
     def _configure(self) -> None:
@@ -181,7 +187,8 @@ class Podman(Engine):
                 (cache().parent / name).mkdir(parents=True, exist_ok=True)
                 kept.symlink_to(cache().parent / name)
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Ends all containers and removes everything."""
         if (self.folder / "storage").exists():
             self._configure()
             for words in (("rm", "--all", "--force", "--time", "0"), ("network", "prune", "--force")):
