@@ -1,10 +1,12 @@
 """Errors against epoch, as the paper's Figures 2 to 4, and the loss of every iteration."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from hvd_imagenet.report.groups import Group
 from hvd_imagenet.report.palette import colour, dashes
@@ -12,7 +14,8 @@ from hvd_imagenet.report.run import Run
 
 _POINTS = 600
 _WINDOWS = 50
-_UNFINISHED = (0, (3, 2))
+_UNFINISHED = (0, (1, 1.5))
+_WIDE = 8.0
 
 
 def draw_curves(axes: Axes, groups: Sequence[Group], column: str) -> None:
@@ -35,7 +38,8 @@ def draw_curves(axes: Axes, groups: Sequence[Group], column: str) -> None:
             axes.plot(run.epochs["epoch"] + 1, run.epochs[column], **_style(number, label))  # type: ignore[arg-type]
     axes.set_xlabel("epochs")
     axes.set_ylabel("error (%)")
-    axes.set_ylim(bottom=0)
+    if not log_if_wide(axes, "y", _heights(axes)):
+        axes.set_ylim(bottom=0)
 
 
 def draw_losses(axes: Axes, groups: Sequence[Group]) -> None:
@@ -45,22 +49,48 @@ def draw_losses(axes: Axes, groups: Sequence[Group]) -> None:
         axes: to draw onto.
         groups: of one report.
     """
+    lengths = []
     for number, group in enumerate(groups):
         mean, _ = over_seeds([_by_number(run.iterations, "iteration", "loss", run) for run in group.finished])
         smooth = smoothed(mean)
         if len(mean):
-            axes.plot(smooth.index, smooth, label=group.label, color=colour(number), linestyle=dashes(number))
+            axes.plot(smooth.index + 1, smooth, label=group.label, color=colour(number), linestyle=dashes(number))
         for run in _going_on(group):
             label = None if len(mean) else group.label
             line = smoothed(run.iterations.set_index("iteration")["loss"])
-            axes.plot(line.index, line, **_style(number, label))  # type: ignore[arg-type]
+            axes.plot(line.index + 1, line, **_style(number, label))  # type: ignore[arg-type]
         for run in group.finished:
             resumed = int((run.summary or {})["resumed_from_iteration"])
-            if resumed in smooth.index or (resumed and len(smooth)):
+            if resumed:
                 height = np.interp(resumed, smooth.index.to_numpy(), smooth.to_numpy())
-                axes.plot([resumed], [height], marker="^", markersize=6, color=colour(number), linestyle="none")
+                axes.plot([resumed + 1], [height], marker="^", markersize=6, color=colour(number), linestyle="none")
+        lengths += [len(run.iterations) for run in group.runs if not run.problems]
+    log_if_wide(axes, "x", lengths)
+    log_if_wide(axes, "y", _heights(axes))
     axes.set_xlabel("iterations")
     axes.set_ylabel("loss")
+
+
+def log_if_wide(axes: Axes, name: Literal["x", "y"], values: Sequence[float]) -> bool:
+    """Makes an axis logarithmic where its values are far apart, and writes its numbers out.
+
+    Args:
+        axes: that values were drawn onto.
+        name: of the axis.
+        values: on it; NaN is left out.
+
+    Returns:
+        Whether it is logarithmic now.
+    """
+    finite = [value for value in values if np.isfinite(value)]
+    if not finite or min(finite) <= 0 or max(finite) < _WIDE * min(finite):
+        return False
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    (axes.set_xscale if name == "x" else axes.set_yscale)("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
+    return True
 
 
 def over_seeds(columns: Sequence[tuple[int, pd.Series]]) -> tuple[pd.Series, pd.Series]:
@@ -102,6 +132,11 @@ def smoothed(values: pd.Series) -> pd.Series:
     return smooth.iloc[(len(smooth) - 1) % step :: step] if len(smooth) else smooth
 
 
+def _heights(axes: Axes) -> list[float]:
+    """Of all points of all lines."""
+    return [float(value) for line in axes.get_lines() for value in np.asarray(line.get_ydata(), dtype=float)]
+
+
 def _by_number(table: pd.DataFrame, number: str, column: str, run: Run) -> tuple[int, pd.Series]:
     assert run.recipe is not None
     return run.recipe.seed, table.set_index(number)[column]
@@ -112,4 +147,4 @@ def _going_on(group: Group) -> list[Run]:
 
 
 def _style(number: int, label: str | None) -> dict[str, object]:
-    return {"color": colour(number), "linestyle": _UNFINISHED, "linewidth": 1.1, "label": label}
+    return {"color": colour(number), "linestyle": _UNFINISHED, "linewidth": 1.2, "label": label}

@@ -140,7 +140,7 @@ def _training_curves(groups: Sequence[Group]) -> Figure:
     )
     caption = (
         "Error against epoch: mean over seeds of finished runs, and a band of one standard deviation. "
-        "Dashed: a run that is not finished."
+        "Dots: a run that is not finished."
     )
     return Figure("training_curves", caption, panels)
 
@@ -150,7 +150,7 @@ def _losses(groups: Sequence[Group]) -> Figure:
     panel = Panel("loss", "training loss", description, lambda axes: draw_losses(axes, groups))
     caption = (
         "Loss of each minibatch, a running mean over a fiftieth of the run; the mean over seeds. "
-        "Dashed: a run that is not finished. A triangle: resumed from a checkpoint there."
+        "Dots: a run that is not finished. A triangle: resumed from a checkpoint there."
     )
     return Figure("loss_by_iteration", caption, (panel,))
 

@@ -62,10 +62,9 @@ class Group:
 
     @property
     def states(self) -> str:
-        """How many runs are finished, unfinished, broken."""
+        """Finished, unfinished or broken; how many are finished where that differs."""
         kinds = [state.kind(run) for run in self.runs]
-        counts = [(kinds.count(each), each) for each in (state.FINISHED, state.UNFINISHED, state.BROKEN)]
-        return ", ".join(f"{count} {each}" for count, each in counts if count)
+        return kinds[0] if len(set(kinds)) == 1 else f"{kinds.count(state.FINISHED)} of {len(kinds)} finished"
 
     def statistics(self, values: Sequence[float | None]) -> Statistics:
         """Mean and deviation over seeds; runs of one seed (on other processes, in another framework) count once.

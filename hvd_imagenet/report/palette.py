@@ -5,7 +5,7 @@ SERIES = ("#0072b2", "#d55e00", "#00875f", "#b5588f", "#9a6b00", "#5b4bb5", "#5f
 STYLE_VARIABLES = {INK: "ink", GRID: "rule", **{colour: f"series-{number}" for number, colour in enumerate(SERIES)}}
 """Colours in files, and the variables of the page's style that stand for them, where it may be dark."""
 
-_DASHES = ("-", (0, (6, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
+_DASHES = ("-", (0, (6, 2)), (0, (6, 2, 1, 2)))  # dots are for runs that are not finished
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 

@@ -175,7 +175,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "processes": run.option("processes"),
         "seed": None if run.recipe is None else run.recipe.seed,
         "state": state.sentence(run),
-        "epochs": round(state.epochs_done(run), 3),
+        "epochs": round(state.epochs_done(run), 2),
         "error": summary.get("val_error_median_last5") if run.finished else None,
         "final": summary.get("val_error_final") if run.finished else None,
         "images_per_second": _number(run.images_per_second),

@@ -24,8 +24,8 @@ def test_everything_at_once(tmp_path, capsys):
     assert main(["report", str(tmp_path / "runs"), *options, "--out", str(tmp_path / "figures")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [
-        "recipe seeds error % final % images/s                    state",
-        "digits     1   25.00   10.00    1,150 1 finished, 1 unfinished",
+        "recipe seeds error % final % images/s           state",
+        "digits     1   25.00   10.00    1,150 1 of 2 finished",
     ]
     assert lines[3].startswith(f"{tmp_path}/runs/b: unfinished at epoch 1 of 4, written ")
     assert lines[-1] == f"figures in {tmp_path}/figures: loss_by_iteration, training_curves"

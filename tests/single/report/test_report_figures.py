@@ -109,21 +109,42 @@ def test_curves_are_means_with_a_band_over_seeds(tmp_path, axes):
     assert _drawn(axes)[-1][2] == [45, 35, 17, 15]
 
 
-def test_a_run_that_is_not_finished_is_a_dashed_line_of_its_own(tmp_path, axes):
+def test_a_run_that_is_not_finished_is_a_dotted_line_of_its_own(tmp_path, axes):
     draw_curves(axes, _groups(tmp_path, STUDY[0], {"seed": 1, "errors": (40.0, 20.0)}), "val_error")
-    whole, dashed = axes.get_lines()
+    whole, dotted = axes.get_lines()
     assert list(whole.get_ydata()) == [40, 30, 12, 10]  # the mean of finished runs alone
-    assert list(dashed.get_ydata()) == [40, 20]
-    assert (whole.get_linestyle(), dashed.get_linestyle()) == ("-", "--")
-    assert whole.get_color() == dashed.get_color()
+    assert list(dotted.get_ydata()) == [40, 20]
+    assert whole.get_linestyle() == "-" != dotted.get_linestyle()
+    assert whole.get_color() == dotted.get_color()
 
 
 def test_losses_are_by_iteration_with_a_mark_where_a_run_was_resumed(tmp_path, axes):
     draw_losses(axes, _groups(tmp_path, {"resumed": 20}))
     losses, mark = axes.get_lines()
-    assert list(losses.get_xdata()) == list(range(40))
+    assert list(losses.get_xdata()) == list(range(1, 41))
     np.testing.assert_allclose(losses.get_ydata(), [2 / (1 + t) for t in range(40)])
-    assert (mark.get_marker(), mark.get_xdata()[0], mark.get_ydata()[0]) == ("^", 20, pytest.approx(2 / 21))
+    assert (mark.get_marker(), mark.get_xdata()[0], mark.get_ydata()[0]) == ("^", 21, pytest.approx(2 / 21))
+
+
+def test_a_run_that_was_never_resumed_has_no_mark(tmp_path, axes):
+    draw_losses(axes, _groups(tmp_path, {}))
+    assert len(axes.get_lines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "errors", "scales"),
+    [
+        ((100, 200), (90.0, 60.0, 30.0, 12.0), ("linear", "linear")),  # 7.5 times
+        ((100, 200), (90.0, 60.0, 30.0, 10.0), ("linear", "log")),
+        ((20, 200), (90.0, 60.0, 30.0, 0.0), ("log", "linear")),  # no logarithm of 0
+    ],
+)
+def test_axes_are_logarithmic_where_values_are_far_apart(tmp_path, sizes, errors, scales):
+    groups = _groups(tmp_path, *({"minibatch": size, "errors": errors} for size in sizes))
+    losses, curves = Canvas().subplots(1, 2)
+    draw_losses(losses, groups)
+    draw_curves(curves, groups, "val_error")
+    assert (losses.get_xscale(), curves.get_yscale()) == scales
 
 
 def test_runs_of_one_seed_count_as_one_in_curves():

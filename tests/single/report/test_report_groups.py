@@ -27,7 +27,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(tmp_path):
     small, large = grouped(runs)
     assert [run.path.name for run in small.runs] == ["0", "1", "2"]
     assert (small.differing, large.differing) == ({"minibatch": 100}, {"minibatch": 200})
-    assert (small.label, small.seeds, small.states) == ("minibatch 100", [0, 1, 2], "3 finished")
+    assert (small.label, small.seeds, small.states) == ("minibatch 100", [0, 1, 2], "finished")
     error, final = small.of_summary("val_error_median_last5"), small.of_summary("val_error_final")
     assert (error.mean, error.deviation) == (13.5, 2.0)
     assert (final.mean, final.deviation) == (13.0, 2.0)
@@ -85,7 +85,7 @@ def test_unfinished_and_broken_runs_give_no_numbers(tmp_path):
     (tmp_path / "2" / "iterations.csv").unlink()
     runs[2] = read_run(tmp_path / "2")
     (group,) = grouped(runs)
-    assert (group.states, group.seeds) == ("1 finished, 1 unfinished, 1 broken", [0])
+    assert (group.states, group.seeds) == ("1 of 3 finished", [0])
     assert group.of_summary("val_error_final").mean == 10.0
     row = as_frame([group]).iloc[0]
     assert (row["recipe"], row["runs"], row["seeds"], row["error"], row["images_per_second"]) == (

@@ -32,10 +32,10 @@ def test_the_terminals_table(study):
     groups, runs = study
     text = tables.as_terminal(groups, runs, now_s=runs[3].written_s + 5)
     assert text.splitlines() == [
-        "minibatch seeds      error %      final % images/s        state",
-        "      100     2 23.00 ± 2.83 12.00 ± 2.83    1,150   2 finished",
-        "      200     1        35.00        20.00    1,150   1 finished",
-        "      500     0            –            –        – 1 unfinished",
+        "minibatch seeds      error %      final % images/s      state",
+        "      100     2 23.00 ± 2.83 12.00 ± 2.83    1,150   finished",
+        "      200     1        35.00        20.00    1,150   finished",
+        "      500     0            –            –        – unfinished",
         "",
         f"{runs[3].path}: unfinished at epoch 1 of 4, written 5 s ago; validation error 50.00 % so far",
     ]
@@ -53,9 +53,9 @@ def test_where_the_table_does_not_fit_groups_are_numbered(tmp_path):
     )
     table = lines[lines.index("") + 1 :]
     assert table == [
-        "group seeds error % final % images/s      state",
-        "    1     1   25.00   10.00    1,150 1 finished",
-        "    2     1   25.00   10.00    1,150 1 finished",
+        "group seeds error % final % images/s    state",
+        "    1     1   25.00   10.00    1,150 finished",
+        "    2     1   25.00   10.00    1,150 finished",
     ]
 
 
@@ -69,8 +69,8 @@ def test_markdown(study):
     assert tables.as_markdown(groups[:2]).splitlines() == [
         "| minibatch | seeds | error % | final % | images/s | state |",
         "|---|---|---|---|---|---|",
-        "| 100 | 2 | 23.00 ± 2.83 | 12.00 ± 2.83 | 1,150 | 2 finished |",
-        "| 200 | 1 | 35.00 | 20.00 | 1,150 | 1 finished |",
+        "| 100 | 2 | 23.00 ± 2.83 | 12.00 ± 2.83 | 1,150 | finished |",
+        "| 200 | 1 | 35.00 | 20.00 | 1,150 | finished |",
     ]
 
 
@@ -80,7 +80,7 @@ def test_csv_has_the_numbers_in_full(study):
     assert [row["minibatch"] for row in rows] == ["100", "200", "500"]
     assert (float(rows[0]["error"]), float(rows[0]["error_std"])) == (23.0, pytest.approx(8**0.5, rel=1e-12))
     assert (rows[1]["error_std"], rows[2]["error"]) == ("", "")
-    assert [row["state"] for row in rows] == ["2 finished", "1 finished", "1 unfinished"]
+    assert [row["state"] for row in rows] == ["finished", "finished", "unfinished"]
 
 
 def test_latex(study):
@@ -88,8 +88,8 @@ def test_latex(study):
     lines = tables.as_latex(groups).splitlines()
     assert lines[0] == r"\begin{tabular}{llllll}"
     assert r"minibatch & seeds & error \% & final \% & images/s & state \\" in lines
-    assert r"100 & 2 & 23.00 $\pm$ 2.83 & 12.00 $\pm$ 2.83 & 1,150 & 2 finished \\" in lines
-    assert r"500 & 0 & -- & -- & -- & 1 unfinished \\" in lines
+    assert r"100 & 2 & 23.00 $\pm$ 2.83 & 12.00 $\pm$ 2.83 & 1,150 & finished \\" in lines
+    assert r"500 & 0 & -- & -- & -- & unfinished \\" in lines
     assert "\\".join(lines).isascii()
 
 
