@@ -96,6 +96,8 @@ bench: setup $(BENCH_VENV)/.installed  ## compare speed with Horovod, DDP and in
 	$(BIN)/python benchmarks/launch_overhead.py --json benchmarks/results/launch_overhead.json
 	$(BIN)/python benchmarks/checkpoint_writing.py --json benchmarks/results/checkpoint_writing.json
 	$(BIN)/python benchmarks/safety_overhead.py --turns 6 --json benchmarks/results/safety_overhead.json
+	$(BIN)/python benchmarks/plan_against_paper.py --json benchmarks/results/plan_against_paper.json
+	@test "$$(id -u)" != 0 || $(BIN)/python benchmarks/scaling_lab.py --json benchmarks/results/scaling_lab.json
 	$(BENCH_VENV)/bin/python benchmarks/input_pipeline.py --json benchmarks/results/input_pipeline.json
 
 clean:  ## remove the environment, reports and caches; runs and data stay

@@ -33,11 +33,11 @@ def duration(seconds: float) -> str:
         seconds: 0 or more.
 
     Returns:
-        Minutes and seconds, hours and minutes, or days and hours.
+        Minutes and seconds, hours and minutes, days and hours, or years.
 
     Example:
-        >>> duration(59.6), duration(3605), duration(104500), duration(3e6)
-        ('1:00 min', '1:00 h', '29:02 h', '34 d 17 h')
+        >>> duration(59.6), duration(3605), duration(104500), duration(3e6), duration(1e9)
+        ('1:00 min', '1:00 h', '29:02 h', '34 d 17 h', '32 years')
     """
     seconds = round(seconds)
     if seconds < 3600:
@@ -46,7 +46,7 @@ def duration(seconds: float) -> str:
     if minutes < 100 * 60:
         return f"{minutes // 60}:{minutes % 60:02} h"
     hours = round(minutes / 60)
-    return f"{hours // 24} d {hours % 24} h"
+    return f"{hours // 24} d {hours % 24} h" if hours < 1000 * 24 else f"{hours / 24 / 365.25:,.0f} years"
 
 
 def table(points: Sequence[Point], times_s: Sequence[float], epochs: float) -> str:
