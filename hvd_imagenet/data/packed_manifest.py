@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ UNFINISHED = "unfinished.json"
 SPLITS = ("train", "val")
 # Columns of a shard and their Arrow types.
 COLUMNS = {"image": "large_binary", "label": "int32", "name": "binary"}
+# A name that is a plain file's cannot lead out of the folder.
+_SHARD_FILE = re.compile(r"[a-z]+-[0-9]{5,9}\.arrow")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,13 @@ def read_manifest(path: Path) -> Manifest:
                 "which this hvd-imagenet reads; update hvd-imagenet, or pack the images anew"
             )
         splits = {name: _split(there["splits"][name]) for name in SPLITS}
+        of_text = (*there["classes"], *there["versions"].values())
+        if not all(isinstance(text, str) for text in of_text) or not all(map(_is_count, there["options"].values())):
+            raise ValueError
         return Manifest(tuple(there["classes"]), there["options"], there["versions"], splits)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: is damaged; remove the folder and pack the images anew") from error
 
 
@@ -135,4 +142,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def _split(there: dict[str, Any]) -> Split:
-    return Split(there["images"], there["fingerprint"], [Shard(**shard) for shard in there["shards"]])
+    split = Split(there["images"], there["fingerprint"], [Shard(**shard) for shard in there["shards"]])
+    for shard in split.shards:
+        numbers = (shard.rows, shard.bytes, shard.source_bytes)
+        if not (_SHARD_FILE.fullmatch(shard.file) and _DIGEST.fullmatch(shard.sha256) and all(map(_is_count, numbers))):
+            raise ValueError
+    if not (_is_count(split.images) and split.rows <= split.images and isinstance(split.fingerprint, str)):
+        raise ValueError
+    return split
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63

@@ -159,6 +159,18 @@ def test_a_manifest_that_is_another(packed, change, message):
     assert _refused(open_packed, packed).startswith(f"{path}: {message}")
 
 
+@pytest.mark.parametrize(
+    "file", ["../other/train-00000.arrow", "/etc/passwd", "p/train-00000.arrow", "..", "", 5, None]
+)
+def test_a_shard_that_is_not_in_the_folder(packed, file):
+    path = packed / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["splits"]["train"]["shards"][0]["file"] = file
+    path.write_text(json.dumps(manifest))
+    for function in (open_packed, lambda folder: verify(folder, 1)):
+        assert _refused(function, packed) == f"{path}: is damaged; remove the folder and pack the images anew"
+
+
 def test_a_manifest_that_lacks_shards(packed):
     path = packed / "manifest.json"
     manifest = json.loads(path.read_text())
