@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ class ConfigFile(argparse.Action):
             ]
             if unknown:
                 parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-            given, _ = parser.parse_known_args(words)
+            given, surplus = parser.parse_known_args(_of_options(words, names))
+            if surplus:
+                parser.error(f"more values than their options take: {' '.join(surplus)}")
         except UserError as error:
             line = " ".join(str(error).split())
             raise UserError(line if line.startswith("-c ") else f"-c {path}: {line}") from error
@@ -88,6 +90,17 @@ def words_of(path: Path) -> list[str]:
         else:
             words.append(f"{option}={value}")
     return words
+
+
+def _of_options(words: list[str], names: Container[str]) -> list[str]:
+    """Those of the words that are some options and their values."""
+    kept, wanted = [], False
+    for word in words:
+        if word.startswith("--"):
+            wanted = word.split("=")[0] in names
+        if wanted:
+            kept.append(word)
+    return kept
 
 
 def _is_plain(value: object) -> bool:

@@ -82,6 +82,10 @@ def test_numbers_as_people_write_them(file, number):
         ("bogus: 1", "unrecognized arguments: --bogus=1; see: hvd-imagenet train --help"),
         ("no_such: false", "unrecognized arguments: --no-no-such; see: hvd-imagenet train --help"),
         ("minibatch: 8k", "argument --minibatch: invalid int value: '8k'; see: hvd-imagenet train --help"),
+        (
+            "pixel_mean: [1, 2, 3, 4, 5]\nseed: 1",
+            "more values than their options take: 4 5; see: hvd-imagenet train --help",
+        ),
         ("minibatch: {size: 3}", "must hold lines such as `minibatch: 8192`, without nesting"),
         ("- minibatch", "must hold lines such as `minibatch: 8192`, without nesting"),
         ("just words", "must hold lines such as `minibatch: 8192`, without nesting"),
