@@ -15,7 +15,7 @@ from typing import NamedTuple
 VARIABLE = "HVD_IMAGENET_HEARTBEAT_FD"
 """Names the inherited descriptor of the shared memory."""
 
-WAITING = ("reducing", "waiting", "agreeing")
+WAITING = ("reducing", "waiting")
 """First words of actions that wait for other ranks."""
 
 _MEMORY = "hvd_imagenet_heartbeat"

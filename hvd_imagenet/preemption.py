@@ -19,7 +19,7 @@ import numpy as np
 from hvd_imagenet.communicator import Communicator
 from hvd_imagenet.data.reader import Batch, Reader, Request
 from hvd_imagenet.errors import Preempted
-from hvd_imagenet.heartbeat import beat, during
+from hvd_imagenet.heartbeat import beat
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 VALIDATION_BATCH_IMAGES = 64
@@ -134,8 +134,7 @@ class WatchedReader:
         now_s = time.monotonic()
         seconds = (now_s - self._since_s) / self._passed
         # The time is summed too: all processes must agree on when they ask again.
-        with during("waiting for the others"):  # so that one which hangs here can be told from them
-            *totals, total_s = self._communicator.sum(np.array([*self._signals.of_this_process(), seconds])).tolist()
+        *totals, total_s = self._communicator.sum(np.array([*self._signals.of_this_process(), seconds])).tolist()
         of_a_round_s = max(total_s / self._communicator.size, 1e-3)
         self._rounds_between = max(1, int(_SECONDS_BETWEEN_QUESTIONS / of_a_round_s))
         self._since_s, self._passed = now_s, 0

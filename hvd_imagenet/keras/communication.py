@@ -12,6 +12,7 @@ import numpy as np
 
 from hvd_imagenet import job
 from hvd_imagenet.errors import AgreedError
+from hvd_imagenet.heartbeat import during
 from hvd_imagenet.keras.backend import BACKEND, HorovodInternalError, collectives, horovod
 from hvd_imagenet.signing import signed, verified
 
@@ -39,14 +40,16 @@ class HorovodCommunicator:
     def sum(self, values: np.ndarray) -> np.ndarray:
         """The element-wise sum over all processes in float64."""
         values = np.array(values, dtype=np.float64)
-        return values if self.size == 1 else collectives.sum_arrays(values, "hvd_imagenet.sum", self.process_set)
+        with during("waiting for the others"):
+            return values if self.size == 1 else collectives.sum_arrays(values, "hvd_imagenet.sum", self.process_set)
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes in the order of their ranks."""
         if self.size == 1:
             return [value]
         data = np.frombuffer(signed(cloudpickle.dumps(value)), dtype=np.uint8)
-        of_ranks = collectives.gather_bytes(data, "hvd_imagenet.gather", self.process_set)
+        with during("waiting for the others"):
+            of_ranks = collectives.gather_bytes(data, "hvd_imagenet.gather", self.process_set)
         return [cloudpickle.loads(verified(part.tobytes())) for part in of_ranks]
 
 

@@ -3,6 +3,7 @@
 import os
 
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.heartbeat import during
 from hvd_imagenet.keras.backend import BACKEND, horovod
 from hvd_imagenet.keras.communication import HorovodCommunicator, init
 from hvd_imagenet.session import check_joined
@@ -43,7 +44,8 @@ def join_job(launched_size: int | None = None) -> HorovodCommunicator:
         True
         >>> sys.excepthook = hook
     """
-    init()
+    with during("waiting for the others"):
+        init()
     check_joined(launched_size, horovod.size())
     return HorovodCommunicator()
 

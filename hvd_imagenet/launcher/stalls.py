@@ -21,7 +21,7 @@ class RankState:
         rank: its number.
         host: it runs on.
         stopped_s: for how long it has been stopped (SIGSTOP); 0 if it runs.
-        age_s: of its last heartbeat; None where there was none, or no more are expected.
+        age_s: of its last heartbeat; None where there was none.
         iteration: that it was in.
         action: what it began to do then.
         ended: its exit code; None while it runs.

@@ -10,6 +10,7 @@ from horovod.torch.optimizer import _DistributedOptimizer as HorovodOptimizer
 from torch import nn
 
 from hvd_imagenet import job
+from hvd_imagenet.heartbeat import during
 
 
 class HorovodCommunicator:
@@ -29,11 +30,13 @@ class HorovodCommunicator:
     def sum(self, values: np.ndarray) -> np.ndarray:
         """The element-wise sum over all processes in float64."""
         tensor = torch.from_numpy(np.array(values, dtype=np.float64))
-        return hvd.allreduce_(tensor, op=hvd.Sum, name="hvd_imagenet.sum").numpy()
+        with during("waiting for the others"):
+            return hvd.allreduce_(tensor, op=hvd.Sum, name="hvd_imagenet.sum").numpy()
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes in the order of their ranks."""
-        return [value] if self.size == 1 else hvd.allgather_object(value, name="hvd_imagenet.gather")
+        with during("waiting for the others"):
+            return [value] if self.size == 1 else hvd.allgather_object(value, name="hvd_imagenet.gather")
 
 
 def broadcast(model: nn.Module, optimizer: torch.optim.Optimizer | None = None, root_rank: int = 0) -> None:

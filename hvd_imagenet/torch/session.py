@@ -6,6 +6,7 @@ import horovod.torch as hvd
 import torch
 
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.heartbeat import during
 from hvd_imagenet.session import check_joined
 from hvd_imagenet.torch.communication import HorovodCommunicator, abort_job_on_exception
 
@@ -29,7 +30,8 @@ def join_job(launched_size: int | None = None) -> HorovodCommunicator:
         True
         >>> sys.excepthook = hook
     """
-    hvd.init()
+    with during("waiting for the others"):
+        hvd.init()
     abort_job_on_exception()
     check_joined(launched_size, hvd.size())
     return HorovodCommunicator()

@@ -33,10 +33,12 @@ class Hooks:
         self.images = plan.get("images")
         self.after = plan.get("after")
         self.iteration = -1
+        self.original = heartbeat.beat
         self.factors = {"loss": 1.0, "gradient": 1.0}
         self.on_factors: Any = lambda: None
 
     def beat(self, action: str, iteration: int | None = None) -> None:
+        self.original(action, iteration)
         if iteration is not None:
             self.iteration = iteration
         if action.startswith("computing"):

@@ -10,7 +10,7 @@ from hvd_imagenet.communicator import together
 from hvd_imagenet.core.minibatch import positive_integer
 from hvd_imagenet.course import save_checkpoint
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.heartbeat import beat
+from hvd_imagenet.heartbeat import during
 from hvd_imagenet.keras.callbacks.run import Run
 from hvd_imagenet.keras.callbacks.validation import ExactValidation
 from hvd_imagenet.keras.communication import broadcast_variables
@@ -97,7 +97,7 @@ class ResumableCheckpoint(keras.callbacks.Callback):
         Raises:
             AgreedError: weights are no finite numbers; on all ranks.
         """
-        with self.run.state.clock.paused():
+        with self.run.state.clock.paused(), during("saving a checkpoint", self.run.iteration - 1):
             self._save()
 
     @property
@@ -107,7 +107,6 @@ class ResumableCheckpoint(keras.callbacks.Callback):
 
     def _save(self) -> None:
         run, model, optimizer = self.run, self.model, self.model.optimizer
-        beat("saving a checkpoint", run.iteration - 1)
         self._saved_at = run.iteration
         run.state.timer.restart()
         self.validation.average_batch_norm()

@@ -18,7 +18,7 @@ from hvd_imagenet.core.metrics import Sums
 from hvd_imagenet.core.minibatch import positive_integer
 from hvd_imagenet.course import go_on
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.heartbeat import beat
+from hvd_imagenet.heartbeat import during
 from hvd_imagenet.keras.callbacks.validation import ExactValidation
 from hvd_imagenet.keras.communication import HorovodCommunicator
 from hvd_imagenet.recipes import Recipe
@@ -222,11 +222,11 @@ class RunLogger(keras.callbacks.Callback):
     def _end_epochs(self, rows: list[int], lr: float) -> None:
         state = self.run.state
         state.validation_due = True
-        beat("validating", state.iteration - 1)
-        if state.folder is not None:
-            state.folder.flush()
-        speed, wait_percent = state.speed(self.run.communicator)
-        state.end_epochs(rows, lr, speed, self.validation.validate(), wait_percent)
+        with during("validating", state.iteration - 1):
+            if state.folder is not None:
+                state.folder.flush()
+            speed, wait_percent = state.speed(self.run.communicator)
+            state.end_epochs(rows, lr, speed, self.validation.validate(), wait_percent)
         self.run.rows_at = state.iteration
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -35,8 +35,8 @@ STALLS = {
         "iteration 7; a collective was left out, or made by some ranks only",
     ),
     "one waits elsewhere than the many": (
-        states(at(REDUCING, 11), at("agreeing on a signal", 11), at(REDUCING, 11), at(REDUCING, 11)),
-        "rank 1 on vm is out of step, it is agreeing on a signal, iteration 7; 3 others are reducing gradients, "
+        states(at(REDUCING, 11), at("waiting for the others", 11), at(REDUCING, 11), at(REDUCING, 11)),
+        "rank 1 on vm is out of step, it is waiting for the others, iteration 7; 3 others are reducing gradients, "
         "iteration 7; a collective was left out, or made by some ranks only",
     ),
     "all wait for the same: the network": (
@@ -50,6 +50,11 @@ STALLS = {
     "the one that is behind is named, not the one that saves": (
         states(at("saving a checkpoint", 10, iteration=8), at("computing", 12), at(REDUCING, 11)),
         "rank 1 on vm has been computing, iteration 7, for 12 s; the others wait (reducing gradients, iteration 7)",
+    ),
+    "one saves, and the others wait for it": (
+        states(at("saving a checkpoint", 12), at("waiting for the others", 12)),
+        "rank 0 on vm has been saving a checkpoint, iteration 7, for 12 s; the others wait (waiting for the others, "
+        "iteration 7)",
     ),
     "before the first iteration": (
         states(at("starting", 11, iteration=None), at("waiting for the others", 11, iteration=None)),
