@@ -59,7 +59,7 @@ def test_link_cut_in_mid_run(
         try:
             wait_for(lambda: rows_of(out) >= CUT_AFTER, "training", job, errors, 90)
             cluster.plug(cluster.hosts[2], plugged=False)
-            noticed_s = wait_for(lambda: "restart 1 of 2" in errors.read_text(), "restart", job, errors, 90)
+            noticed_s = wait_for(lambda: "restart 1 of 2" in errors.read_text(), "restart", job, errors, 60)
             before = rows_of(out)
             again_s = wait_for(lambda: rows_of(out) > before, "training again", job, errors, 90)
             assert job.wait(timeout=150) == 0, errors.read_text()
