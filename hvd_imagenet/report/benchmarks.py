@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.report.known_benchmarks import KNOWN, Benchmark
-from hvd_imagenet.report.tables import markdown_table
+from hvd_imagenet.report.known_benchmarks import KNOWN, RATIO, Benchmark
+from hvd_imagenet.report.tables import NONE, markdown_table
 
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 _PROVENANCE = ("command", "machine", "date", "commit")
+_STUDY = ("study", "setting", "seeds", "error %", "the paper's")
 _NOTHING = Benchmark("", ())
 
 
@@ -111,11 +112,13 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _section(name: str, found: Mapping[str, Any]) -> Iterator[str]:
     """Heading, table and provenance of one file; nothing where no figure is known."""
     known = KNOWN.get(name, _NOTHING)
-    rows = [row for row in _rows(known, found) if row]
+    points = found.get("points")
+    study = isinstance(points, list) and all(isinstance(each, dict) and "study" in each for each in points)
+    header, rows = (_STUDY, _study(points)) if study and points else (["", "figure"], list(_rows(known, found)))
     if not rows:
         return
     yield f"### {known.question or name.replace('_', ' ')}"
-    yield markdown_table(["", "figure"], rows)
+    yield markdown_table(header, rows)
     yield from _provenances(name, found)
 
 
@@ -124,12 +127,26 @@ def _rows(known: Benchmark, found: Mapping[str, Any]) -> Iterator[Sequence[str]]
     for figure in known.figures:
         value = _at(found, figure.path)
         if isinstance(value, int | float):
-            yield [figure.words, figure.form.format(value)]
-    named = {figure.path for figure in known.figures}
+            yield [figure.words, figure.form(value)]
+    named = {figure.path for figure in known.figures} | {("ratios", name) for name in known.left_out}
     ratios = found.get("ratios")
     for key, value in (ratios if isinstance(ratios, dict) else {}).items():
         if ("ratios", key) not in named and isinstance(value, int | float):
-            yield [f"`{key}`", f"{value:.2f} ×"]
+            yield [f"`{key}`", RATIO(value)]
+
+
+def _study(points: Sequence[Mapping[str, Any]]) -> list[Sequence[str]]:
+    """The points of a study of errors; those without a finished run are left out."""
+    rows: list[Sequence[str]] = []
+    for point in points:
+        mean, deviation, diverged = (point.get(key) for key in ("mean", "deviation", "diverged"))
+        error = NONE if mean is None else f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
+        error += f", {diverged} diverged" if diverged else ""
+        if point.get("seeds"):
+            rows.append(
+                [str(point[key]) for key in ("study", "label", "seeds")] + [error, str(point.get("paper") or "")]
+            )
+    return rows
 
 
 def _at(found: Any, path: Sequence[str]) -> Any:

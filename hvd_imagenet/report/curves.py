@@ -15,7 +15,7 @@ from hvd_imagenet.report.run import Run
 _POINTS = 600
 _WINDOWS = 50
 _UNFINISHED = (0, (1, 1.5))
-_WIDE = 8.0
+_WIDE, _DECADES = 8.0, 100.0
 
 
 def draw_curves(axes: Axes, groups: Sequence[Group], column: str) -> None:
@@ -87,7 +87,7 @@ def log_if_wide(axes: Axes, name: Literal["x", "y"], values: Sequence[float]) ->
         return False
     axis = axes.xaxis if name == "x" else axes.yaxis
     (axes.set_xscale if name == "x" else axes.set_yscale)("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(finite) < _DECADES * min(finite) else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
     return True
@@ -127,7 +127,7 @@ def smoothed(values: pd.Series) -> pd.Series:
         >>> smoothed(pd.Series([1.0, 2.0])).tolist()
         [1.0, 2.0]
     """
-    smooth = values.rolling(max(1, len(values) // _WINDOWS), min_periods=1).mean()
+    smooth = values.rolling(max(1, len(values) // _WINDOWS), min_periods=1, center=True).mean()
     step = max(1, -(-len(smooth) // _POINTS))
     return smooth.iloc[(len(smooth) - 1) % step :: step] if len(smooth) else smooth
 

@@ -122,6 +122,8 @@ def grouped(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Group]:
     differing = [
         name for name in dict.fromkeys(names) if len({_key(each.get(name)) for each in fields_of.values()}) > 1
     ]
+    if "epochs" in differing and len({_decay_fractions(fields) for fields in fields_of.values()}) == 1:
+        differing = [name for name in differing if name != "decay_epochs"]  # they follow from the length
     groups = [
         Group(fields_of[key], {name: fields_of[key].get(name) for name in differing}, tuple(members[key]))
         for key in members
@@ -140,7 +142,8 @@ def common_fields(groups: Sequence[Group]) -> dict[str, Any]:
     """
     if not groups:
         return {}
-    return {name: value for name, value in groups[0].fields.items() if name not in groups[0].differing}
+    first = groups[0].fields
+    return {name: first[name] for name in first if all(group.fields.get(name) == first[name] for group in groups)}
 
 
 def as_frame(groups: Sequence[Group]) -> pd.DataFrame:
@@ -223,6 +226,11 @@ def _plain(fields: dict[str, Any]) -> dict[str, Any]:
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     return {name: plain(value) for name, value in fields.items()}
+
+
+def _decay_fractions(fields: Mapping[str, Any]) -> tuple[float, ...]:
+    """Where the learning rate decays, as fractions of the run."""
+    return tuple(round(boundary / fields["epochs"], 9) for boundary in fields["decay_epochs"])
 
 
 def _key(value: object) -> str:

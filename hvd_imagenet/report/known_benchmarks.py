@@ -1,8 +1,39 @@
 """What the figures of benchmarks/results are called in README, in its order."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-RATIO, PERCENT, SECONDS, SPEED = "{:.2f} ×", "{:.2f} %", "{:.3f} s", "{:,.0f} images/s"
+Form = Callable[[float], str]
+RATIO: Form = "{:.2f} ×".format
+PERCENT: Form = "{:.2f} %".format
+SECONDS: Form = "{:.3f} s".format
+SPEED: Form = "{:,.0f} images/s".format
+
+
+def share(value: float) -> str:
+    """A fraction in percent.
+
+    Args:
+        value: of 1.
+
+    Example:
+        >>> share(0.9063)
+        '90.6 %'
+    """
+    return f"{100 * value:.1f} %"
+
+
+def deviation(value: float) -> str:
+    """A fraction in percent, with its sign.
+
+    Args:
+        value: of 1.
+
+    Example:
+        >>> deviation(-0.0745), deviation(0.0002)
+        ('-7.4 %', '+0.0 %')
+    """
+    return f"{100 * value:+.1f} %"
 
 
 class Figure(NamedTuple):
@@ -10,14 +41,15 @@ class Figure(NamedTuple):
 
     path: tuple[str, ...]
     words: str
-    form: str = RATIO
+    form: Form = RATIO
 
 
 class Benchmark(NamedTuple):
-    """One result file: the question that it answers, and its figures."""
+    """One result file: the question that it answers, its figures, and ratios that would say the same again."""
 
     question: str
     figures: tuple[Figure, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def _ratios(**words: str) -> tuple[Figure, ...]:
@@ -98,14 +130,61 @@ KNOWN = {
             *_ratios(vs_mpirun="mpirun / launch with mpirun", vs_horovodrun="horovodrun / launch with horovodrun"),
         ),
     ),
-    "safety_overhead": Benchmark(
-        "What safety costs: seconds of a step with it, over those without",
+    "startup": Benchmark(
+        "From the command to the end of the first iteration, on 2 processes",
         (
-            Figure(("torch_resnet20_check", "with_over_without"), "check for NaN and infinity, PyTorch, ResNet-20"),
-            Figure(("torch_resnet50_check", "with_over_without"), "check for NaN and infinity, PyTorch, ResNet-50"),
-            Figure(("keras_resnet20_check", "with_over_without"), "check for NaN and infinity, Keras, ResNet-20"),
-            Figure(("torch_resnet20_deterministic", "with_over_without"), "`--deterministic`, PyTorch, ResNet-20"),
-            Figure(("keras_resnet20_deterministic", "with_over_without"), "`--deterministic`, Keras, ResNet-20"),
+            Figure(("seconds", "launch"), "`launch` over MPI, a small loop on Horovod", SECONDS),
+            Figure(("seconds", "launch_train"), "`launch -- train` on the scanned digits", SECONDS),
+            *_ratios(
+                vs_mpirun="mpirun / launch, the same loop",
+                vs_horovodrun="horovodrun / launch, the same loop",
+                vs_torchrun="torchrun with DistributedDataParallel / launch, the same loop",
+            ),
+        ),
+    ),
+    "safety_overhead": Benchmark(
+        "What safety costs: a step without it, over one with it",
+        _ratios(
+            torch_resnet20_check="check for NaN and infinity, PyTorch, ResNet-20",
+            torch_resnet50_check="check for NaN and infinity, PyTorch, ResNet-50",
+            keras_resnet20_check="check for NaN and infinity, Keras, ResNet-20",
+            torch_resnet20_deterministic="`--deterministic`, PyTorch, ResNet-20",
+            keras_resnet20_deterministic="`--deterministic`, Keras, ResNet-20",
+        ),
+    ),
+    "allreduce": Benchmark(
+        "Allreduce of ResNet-50's gradients, 100 MB, by Horovod as `launch` starts it",
+        tuple(
+            Figure(("ratios", f"resnet50_{key}_{ranks}_ranks"), f"{words}, {ranks} ranks")
+            for key, words in {
+                "vs_mpi4py": "mpi4py's own",
+                "vs_torch_gloo": "torch.distributed on gloo",
+                "gloo_vs_torch_gloo": "torch.distributed on gloo, against Horovod over Gloo",
+                "fused_vs_unfused": "without fusion",
+            }.items()
+            for ranks in (2, 4, 8)
+        ),
+    ),
+    "minibatch_study": Benchmark("Does large-minibatch training keep its accuracy?", ()),
+    "plan_against_paper": Benchmark(
+        "`plan` against the paper's times of an iteration (deviation from the paper)",
+        tuple(
+            Figure((case, "points", workers, "deviation"), f"{workers} GPUs, {words}", deviation)
+            for case, words in {
+                "fitted": "stragglers fitted to the time at 256",
+                "cited_alone": "cited parameters alone",
+                "no_stragglers": "no stragglers",
+            }.items()
+            for workers in ("256", "352")
+        ),
+        left_out=("agreement_with_fit",),
+    ),
+    "scaling_lab": Benchmark(
+        "The scaling lab: 16 ranks over shaped links, against `plan`",
+        (
+            Figure(("ratios", "efficiency_at_the_papers_ratio"), "efficiency at the paper's ratio of compute", share),
+            Figure(("median_deviation",), "`plan`: median deviation from what was measured", share),
+            Figure(("worst", "deviation"), "`plan`: the worst point", deviation),
         ),
     ),
 }

@@ -16,7 +16,7 @@ from hvd_imagenet.report.tables import NONE, WIDTH
 
 DEFAULT_SECONDS = 5.0
 ROWS = 24
-_EPOCHS, _PLOT_POINTS = 8, 300
+_EPOCHS, _PLOT_POINTS, _TICKS = 8, 300, 4
 _OTHER_LINES = 8  # headline, recipe, progress, header of the table, state, and what is empty between them
 _CLEAR, _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 _COLUMNS = {
@@ -138,6 +138,10 @@ def _plot(losses: pd.Series, width: int, rows: int) -> list[str]:
     figure.clear.all()
     figure.theme("colorless")
     figure.plot_size(width - 2, rows)
+    first, last = int(line.index[0]), int(line.index[-1])
+    marks = sorted({first + (last - first) * part // _TICKS for part in range(_TICKS + 1)})
+    figure.ruler("x").ticks(marks, [str(mark) for mark in marks])
+    figure.ruler("y").lim(min(0.0, line.min()), line.max())
     figure.draw(figure.signal(line.index.tolist(), line.tolist(), marker="hd"))
     figure.title("training loss by iteration")
     text: str = figure.build().string(colorless=True)

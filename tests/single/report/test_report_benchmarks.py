@@ -58,6 +58,24 @@ def test_parts_that_were_measured_apart_say_so_each(tmp_path):
     assert [line.rpartition(" ")[2] for line in lines] == ["abc1234.", "def5678."]
 
 
+def test_a_study_is_a_table_of_errors(tmp_path):
+    point = {"study": "figure 1", "label": "kn 64", "seeds": 3, "mean": 4.051, "deviation": 0.12, "paper": "23.60"}
+    points = [
+        point,
+        point | {"label": "kn 8192", "mean": None, "deviation": None, "diverged": 3, "paper": None},
+        point | {"label": "kn 128", "seeds": 1, "deviation": None, "diverged": 0},
+        point | {"label": "not yet", "seeds": 0},
+    ]
+    _write(tmp_path, "minibatch_study", **HERE, ratios={"figure 1: kn 64": 1.0}, points=points)
+    assert as_markdown(tmp_path).splitlines()[2:-2] == [
+        "| study | setting | seeds | error % | the paper's |",
+        "|---|---|---|---|---|",
+        "| figure 1 | kn 64 | 3 | 4.05 ± 0.12 | 23.60 |",
+        "| figure 1 | kn 8192 | 3 | –, 3 diverged |  |",
+        "| figure 1 | kn 128 | 1 | 4.05 | 23.60 |",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [("{", "cannot be read (Expecting property name"), ("[]", "must hold a JSON object with `ratios`; measure again")],
@@ -88,6 +106,7 @@ def test_every_figure_that_has_a_name_is_in_the_committed_results():
             for key in figure.path:
                 value = value[key]
             assert isinstance(value, int | float), (name, figure.path)
+        assert set(known.left_out) <= set(found.get("ratios", {}))
 
 
 def test_the_section_of_readme_is_what_report_writes():

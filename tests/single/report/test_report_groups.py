@@ -63,6 +63,15 @@ def test_what_makes_a_row_of_its_own(tmp_path):
     assert len(grouped(runs[:3])) == 1
 
 
+def test_decays_that_follow_from_the_length_are_no_difference_of_their_own(tmp_path):
+    longer, other = {"epochs": 8, "decay_epochs": (4, 6)}, {"epochs": 8, "decay_epochs": (4, 7)}
+    runs = _runs(tmp_path, {}, longer)
+    assert [group.label for group in grouped(runs)] == ["epochs 4", "epochs 8"]
+    assert "decay_epochs" not in common_fields(grouped(runs))
+    labels = [group.label for group in grouped([*runs, *_runs(tmp_path / "more", other)])]
+    assert labels == ["epochs 4, decay epochs 2 3", "epochs 8, decay epochs 4 6", "epochs 8, decay epochs 4 7"]
+
+
 def test_a_name_separates_groups_too(tmp_path):
     runs = _runs(tmp_path, {}, {"framework": "keras"}, {"seed": 1})
     groups = grouped(runs, ["framework", "processes"])
