@@ -167,5 +167,6 @@ def quiet_unless_spokesman() -> None:
     """
     rank = launched_rank()
     if rank is not None and rank != _spokesman:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which a run only takes note of; srun sends nothing stronger
+        # A run only takes note of SIGTERM, and srun sends nothing stronger; it returns the highest exit code of all.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(2))
         time.sleep(_WAIT_FOR_SPOKESMAN_S)
