@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import io
 import math
 import sys
 from pathlib import Path
@@ -57,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"{', '.join(missing)} missing; install: {sys.executable} -m pip install {' '.join(missing)}")
     from hvd_imagenet.report.report import Files, report_benchmarks, report_runs, watch_run
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ± shows a question mark
     seconds = _seconds(arguments)
     if arguments.readme is not None and arguments.benchmarks is None:
         raise UserError("--readme shows the results of --benchmarks DIR; name it too, as benchmarks/results")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from hvd_imagenet.report.groups import Group
-from hvd_imagenet.report.palette import colour, dashes
+from hvd_imagenet.report.palette import INK, colour, dashes
 from hvd_imagenet.report.run import Run
 
 _POINTS = 600
@@ -63,7 +63,9 @@ def draw_losses(axes: Axes, groups: Sequence[Group]) -> None:
             resumed = int((run.summary or {})["resumed_from_iteration"])
             if resumed:
                 height = np.interp(resumed, smooth.index.to_numpy(), smooth.to_numpy())
-                axes.plot([resumed + 1], [height], marker="^", markersize=6, color=colour(number), linestyle="none")
+                axes.plot(
+                    [resumed + 1], [height], "^", markersize=7, color=colour(number), markeredgecolor=INK, zorder=3
+                )
         lengths += [len(run.iterations) for run in group.runs if not run.problems]
     log_if_wide(axes, "x", lengths)
     log_if_wide(axes, "y", _heights(axes))

@@ -34,8 +34,8 @@ def recipe_of_config(config: Mapping[str, Any]) -> Recipe:
     name = config.get("recipe")
     if name is None:
         return _checked(Recipe(), values)
-    if name in RECIPES:
-        recipe = named(str(name))
+    if isinstance(name, str) and name in RECIPES:
+        recipe = named(name)
         if "epochs" in values and "decay_epochs" not in values:
             values["decay_epochs"] = _scaled(recipe, values["epochs"])
         return _checked(recipe, values)
@@ -52,7 +52,9 @@ def _scaled(recipe: Recipe, epochs: Any) -> tuple[float, ...]:
 
 
 def _checked(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    if not isinstance(values.get("seed", 0), int):
+        raise ValueError(f"seed must be an integer, not {values['seed']!r}")
     try:
         return dataclasses.replace(recipe, **values)
-    except TypeError as error:  # text where a number belongs
+    except (TypeError, ArithmeticError) as error:  # text where a number belongs
         raise ValueError(f"a value is of another kind ({error})") from error

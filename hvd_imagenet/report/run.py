@@ -115,7 +115,17 @@ def _read_config(path: Path, problems: list[str]) -> dict[str, Any]:
     if not isinstance(config, dict) or not config:
         problems.append(f"{CONFIG} holds no options")
         return {}
-    return config
+    # Nested collections are nobody's options, and YAML's aliases can make them exponentially longer than the file.
+    nested = [str(name) for name, value in config.items() if not _is_plain(value)]
+    if nested:
+        problems.append(f"{CONFIG} has a collection where a value belongs: {', '.join(nested)}")
+        return {}
+    return {str(name): value for name, value in config.items()}
+
+
+def _is_plain(value: object) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return all(each is None or isinstance(each, str | int | float) for each in values)
 
 
 def _read_summary(path: Path, problems: list[str]) -> dict[str, Any] | None:

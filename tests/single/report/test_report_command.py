@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -101,6 +102,18 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(tmp_path
     assert _fails(capsys, tmp_path) == (
         f"pandas, jinja2 missing; install: {sys.executable} -m pip install pandas jinja2"
     )
+
+
+def test_a_terminal_without_the_characters_shows_others(tmp_path):
+    for seed in (0, 1):
+        make_run(tmp_path / str(seed), seed=seed)
+    command = [sys.executable, "-m", "hvd_imagenet", "report", str(tmp_path)]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.splitlines()[1].split() == [
+        "digits", "2", "25.00", "?", "0.00", "10.00", "?", "0.00", "1,150", "finished"
+    ]  # fmt: skip
+    assert done.stderr == ""
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
