@@ -9,6 +9,7 @@ import json
 import math
 from dataclasses import dataclass
 
+from hvd_imagenet.core.lars import TRUST_COEFFICIENT
 from hvd_imagenet.core.minibatch import Minibatch, positive_integer
 from hvd_imagenet.core.scaling import linear_scaling
 from hvd_imagenet.core.schedules import Schedule, constant, cosine, gradual_warmup, join, step_decay
@@ -16,8 +17,10 @@ from hvd_imagenet.data.transforms import Augmentation, CentreCrop
 
 WARMUPS = ("gradual", "constant", "none")
 SCHEDULES = ("step", "cosine")
-OPTIMIZERS = ("sgd",)
-MODELS = ("resnet50", "resnet101", "resnet20", "resnet20x4", "resnet8")
+OPTIMIZERS = ("sgd", "lars")
+MODELS = ("resnet50", "resnet101", "resnet20", "resnet20x4", "resnet8", "resnet8_narrow")
+# Fields that came later: at their defaults they are no part of the hash, so that checkpoints from before can go on.
+_LATER_FIELDS = ("trust_coefficient", "decay_batch_norm")
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class Recipe:
         schedule: step or cosine.
         decay_epochs: where steps multiply the learning rate by decay_factor.
         decay_factor: of every step.
-        opt: one of OPTIMIZERS.
+        opt: one of OPTIMIZERS; sgd is the paper's, lars is of You, Gitman & Ginsburg 2017.
+        trust_coefficient: c of lars.
         momentum: m.
         nesterov: Nesterov's form.
         weight_decay: λ, on everything but the γ and β of batch normalisation.
+        decay_batch_norm: λ on γ and β too, against the paper.
         zero_last_gamma: γ = 0 at first in the last batch normalisation of every residual block.
         label_smoothing: share of the label's probability spread over all classes; 0 in the paper.
         clip_grad: largest global norm of the reduced gradient; None in the paper.
@@ -73,9 +78,11 @@ class Recipe:
     decay_epochs: tuple[float, ...] = (30, 60, 80)
     decay_factor: float = 0.1
     opt: str = "sgd"
+    trust_coefficient: float = TRUST_COEFFICIENT
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 1e-4
+    decay_batch_norm: bool = False
     zero_last_gamma: bool = True
     label_smoothing: float = 0.0
     clip_grad: float | None = None
@@ -97,7 +104,7 @@ class Recipe:
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
-        for name in ("epochs", "reference_lr", "decay_factor"):
+        for name in ("epochs", "reference_lr", "decay_factor", "trust_coefficient"):
             _within(name, getattr(self, name), zero_fits=False)
         for name in ("weight_decay", "warmup_epochs"):
             _within(name, getattr(self, name), zero_fits=True)
@@ -110,6 +117,8 @@ class Recipe:
         for name in ("pixel_std", "decay_epochs"):
             for value in getattr(self, name):
                 _within(name, value, zero_fits=False)
+        if self.opt != "lars" and self.trust_coefficient != TRUST_COEFFICIENT:
+            raise ValueError(f"trust_coefficient must be left out with opt {self.opt}: it is of lars")
         if self.nesterov and self.momentum == 0:
             raise ValueError("momentum must be above 0 with nesterov, not 0; leave nesterov out with --no-nesterov")
         if self.validation_resize_px < self.image_size_px:
@@ -173,7 +182,9 @@ class Recipe:
             >>> Recipe().hash == Recipe(seed=0).hash, Recipe().hash == Recipe(seed=1).hash
             (True, False)
         """
-        fields = {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+        unchanged = {field.name for field in dataclasses.fields(self) if getattr(self, field.name) == field.default}
+        left_out = unchanged.intersection(_LATER_FIELDS)
+        fields = {name: _plain(value) for name, value in dataclasses.asdict(self).items() if name not in left_out}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
 

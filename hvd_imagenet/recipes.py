@@ -48,6 +48,25 @@ def digits() -> Recipe:
     )
 
 
+def cluttered_digits() -> Recipe:
+    """Of benchmarks/minibatch_study.py: a fifth of the paper's schedule, a narrow ResNet-8, virtual workers of 16."""
+    return Recipe(
+        model="resnet8_narrow",
+        minibatch=64,
+        per_worker=16,
+        epochs=18,
+        reference_minibatch=64,
+        warmup_epochs=1,
+        decay_epochs=(6, 12, 16),
+        image_size_px=16,
+        validation_resize_px=16,
+        area_range=(0.8, 1.0),
+        horizontal_flip=False,
+        pixel_mean=(127.5, 127.5, 127.5),
+        pixel_std=(63.75, 63.75, 63.75),
+    )
+
+
 def shapes() -> Recipe:
     """Procedural shapes of any number and size: ResNet-20, eight virtual workers of 32."""
     return Recipe(
@@ -109,6 +128,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         resnet50_256,
         resnet101_1hour,
         digits,
+        cluttered_digits,
         shapes,
         resnet20_cifar,
         resnet20x4_cifar,
@@ -132,8 +152,8 @@ def named(name: str) -> Recipe:
         >>> named("digit")
         Traceback (most recent call last):
         ...
-        ValueError: recipe must be one of digits, resnet101_1hour, resnet20_cifar, resnet20x4_cifar, resnet50_1hour, \
-resnet50_256, shapes, not 'digit'; nearest: digits
+        ValueError: recipe must be one of cluttered_digits, digits, resnet101_1hour, resnet20_cifar, \
+resnet20x4_cifar, resnet50_1hour, resnet50_256, shapes, not 'digit'; nearest: digits, cluttered_digits
     """
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4)

@@ -68,11 +68,12 @@ use the same options, or start anew with another --out
     """
     check_can_go_on(path, manifest)
     if manifest["recipe_hash"] != recipe.hash:
-        there, here = manifest["recipe"], json.loads(json.dumps(asdict(recipe)))
+        here, usual = (json.loads(json.dumps(asdict(each))) for each in (recipe, Recipe()))
+        there = usual | manifest["recipe"]  # of an earlier version, without the fields that came later
         differences = [
-            f"{name} {there.get(name)} there, {value} here" for name, value in here.items() if there.get(name) != value
+            f"{name} {there[name]} there, {value} here" for name, value in here.items() if there[name] != value
         ]
-        what = "model" if there.get("model") != recipe.model else "recipe"
+        what = "model" if there["model"] != recipe.model else "recipe"
         raise UserError(
             f"checkpoint {path} is of another {what}: {'; '.join(differences)}; "
             f"use the same options, or start anew with another --out"

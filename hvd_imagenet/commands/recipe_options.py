@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 from hvd_imagenet.commands.config_file import ConfigFile
+from hvd_imagenet.core.lars import TRUST_COEFFICIENT
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.recipes import MODELS, OPTIMIZERS, RECIPES, SCHEDULES, WARMUPS, Recipe, named, scaled_decay_epochs
 
@@ -46,10 +47,12 @@ def _add_optimizer_arguments(parser: argparse.ArgumentParser) -> None:
     add("--schedule", choices=SCHEDULES)
     add("--decay-epochs", type=float, nargs="+", metavar="E", help="where --schedule step decays")
     add("--decay-factor", type=float, metavar="F")
-    add("--opt", choices=OPTIMIZERS)
+    add("--opt", choices=OPTIMIZERS, help="momentum SGD, or LARS for minibatches beyond where that breaks")
+    add("--trust-coefficient", type=float, metavar="C", help=f"of --opt lars (default: {TRUST_COEFFICIENT:g})")
     add("--momentum", type=float, metavar="M")
     add("--nesterov", **_SWITCH)
     add("--weight-decay", type=float, metavar="LAMBDA", help="on everything but batch norm")
+    add("--decay-batch-norm", help="on batch norm too, against the paper", **_SWITCH)
     add("--zero-last-gamma", help="gamma 0 at first in the last batch norm of every block", **_SWITCH)
     add("--label-smoothing", type=float, metavar="SHARE")
     add("--clip-grad", type=float, metavar="NORM", help="largest norm of the reduced gradient")

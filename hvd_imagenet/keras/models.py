@@ -227,7 +227,28 @@ def resnet8(num_classes: int = 10, batch_norm: BatchNormFactory | None = None, d
     return _resnet("resnet8", (1, 1, 1), num_classes, batch_norm, dtype)
 
 
-MODELS = {make.__name__: make for make in (resnet50, resnet101, resnet20, resnet20x4, resnet8)}
+def resnet8_narrow(
+    num_classes: int = 10, batch_norm: BatchNormFactory | None = None, dtype: str | None = None
+) -> keras.Model:
+    """ResNet-8 with half the channels, 8, 16 and 32, for studies of many runs.
+
+    Args:
+        num_classes: outputs.
+        batch_norm: makes a layer from name and dtype; plain_batch_norm if None.
+        dtype: dtype or policy of all layers; Keras' global one if None.
+
+    Returns:
+        (images, height, width, 3) → (images, num_classes) logits, with Keras' default weights; see initialise.
+
+    Example:
+        >>> import math
+        >>> sum(math.prod(weight.shape) for weight in resnet8_narrow().trainable_weights)
+        19954
+    """
+    return _resnet("resnet8_narrow", (1, 1, 1), num_classes, batch_norm, dtype, width=8)
+
+
+MODELS = {make.__name__: make for make in (resnet50, resnet101, resnet20, resnet20x4, resnet8, resnet8_narrow)}
 
 
 def initialise(model: keras.Model, seed: int, zero_last_gamma: bool = True) -> None:

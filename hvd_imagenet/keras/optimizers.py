@@ -1,11 +1,13 @@
-"""Momentum SGD in PyTorch's form, with weight decay as an L2 gradient."""
+"""Momentum SGD in PyTorch's form, with weight decay as an L2 gradient, and LARS, which scales that by a trust ratio."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
+from hvd_imagenet.core.lars import TRUST_COEFFICIENT, is_scaled
 from hvd_imagenet.keras.layers import batch_normalisations
+from hvd_imagenet.recipes import Recipe
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -72,8 +74,7 @@ class SGD(keras.optimizers.Optimizer):
         if keras.backend.backend() == "tensorflow":
             gradient = tf.convert_to_tensor(gradient)  # an Embedding's is sparse
         gradient, learning_rate = ops.cast(gradient, dtype), ops.cast(learning_rate, dtype)
-        if self.l2_weight_decay and self._use_weight_decay(variable):
-            gradient = gradient + self.l2_weight_decay * variable
+        gradient = self.with_weight_decay(gradient, variable)
         if not self.momentum:
             self.assign_sub(variable, learning_rate * gradient)
             return
@@ -90,6 +91,14 @@ class SGD(keras.optimizers.Optimizer):
         step = self.momentum * buffer + gradient if self.nesterov else buffer
         self.assign_sub(variable, learning_rate * step)
 
+    def with_weight_decay(self, gradient: Any, variable: Any) -> Any:
+        """What momentum takes in: g + λw."""
+        decay = self._weight_decay_of(variable)
+        return gradient + decay * variable if decay else gradient
+
+    def _weight_decay_of(self, variable: Any) -> float:
+        return self.l2_weight_decay if self.l2_weight_decay and self._use_weight_decay(variable) else 0.0
+
     def get_config(self) -> dict[str, Any]:
         """Keras' options and this class's."""
         return {
@@ -98,6 +107,83 @@ class SGD(keras.optimizers.Optimizer):
             "nesterov": self.nesterov,
             "l2_weight_decay": self.l2_weight_decay,
         }
+
+
+@keras.saving.register_keras_serializable(package="hvd_imagenet")
+class LARS(SGD):
+    """SGD in which every weight tensor's gradient is scaled by its trust ratio: see hvd_imagenet.core.lars.
+
+    u ← m·u + ratio·(g + λw);  w ← w − η·u, or with Nesterov as SGD has it. Variables of one dimension (biases, the γ
+    and β of normalisations) have a ratio of 1.
+
+    Args:
+        learning_rate: η, or one of Keras' schedules.
+        trust_coefficient: c.
+        **options: of SGD.
+
+    Raises:
+        ValueError: a number is out of range.
+
+    Example:
+        >>> weight = keras.Variable([[0.0, 2.0]])
+        >>> optimizer = LARS(1.0, l2_weight_decay=0.5, trust_coefficient=0.75)
+        >>> optimizer.apply([keras.ops.convert_to_tensor([[3.0, 4.0]])], [weight])
+        >>> weight.numpy().tolist()
+        [[-0.75, 0.75]]
+    """
+
+    def __init__(self, learning_rate: Any = 0.01, trust_coefficient: float = TRUST_COEFFICIENT, **options: Any) -> None:
+        if not trust_coefficient > 0:
+            raise ValueError(f"trust_coefficient must be above 0, not {trust_coefficient}")
+        super().__init__(learning_rate, **options)
+        self.trust_coefficient = float(trust_coefficient)
+
+    def with_weight_decay(self, gradient: Any, variable: Any) -> Any:
+        """What momentum takes in: ratio·(g + λw)."""
+        decayed = super().with_weight_decay(gradient, variable)
+        if not is_scaled(tuple(variable.shape)):
+            return decayed
+        norm = _norm(variable)
+        denominator = _norm(gradient) + self._weight_decay_of(variable) * norm
+        usual = ops.logical_and(norm > 0, denominator > 0)
+        ratio = self.trust_coefficient * norm / ops.where(usual, denominator, ops.ones_like(denominator))
+        return ops.where(usual, ratio, ops.ones_like(ratio)) * decayed
+
+    def get_config(self) -> dict[str, Any]:
+        """SGD's options and the trust coefficient."""
+        return {**super().get_config(), "trust_coefficient": self.trust_coefficient}
+
+
+def _norm(values: Any) -> Any:
+    return ops.sqrt(ops.sum(ops.square(values)))
+
+
+def optimizer_of(recipe: Recipe, model: keras.Layer) -> SGD:
+    """The optimizer of a recipe, with the first learning rate.
+
+    Args:
+        recipe: opt and all that it says of it.
+        model: built; batch normalisation's γ and β are kept from weight decay, unless the recipe wants it there.
+
+    Returns:
+        SGD or LARS.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        >>> type(optimizer_of(Recipe(opt="lars"), model)).__name__
+        'LARS'
+    """
+    options = {
+        "momentum": recipe.momentum, "nesterov": recipe.nesterov, "l2_weight_decay": recipe.weight_decay,
+        "global_clipnorm": recipe.clip_grad,
+    }  # fmt: skip
+    if recipe.opt == "lars":
+        optimizer: SGD = LARS(recipe.reference_lr, trust_coefficient=recipe.trust_coefficient, **options)
+    else:
+        optimizer = SGD(recipe.reference_lr, **options)
+    if not recipe.decay_batch_norm:
+        exclude_batch_norm(optimizer, model)
+    return optimizer
 
 
 def innermost(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

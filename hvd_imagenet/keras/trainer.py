@@ -36,7 +36,7 @@ from hvd_imagenet.keras.callbacks.validation import ExactValidation
 from hvd_imagenet.keras.evaluation import validation_batches
 from hvd_imagenet.keras.network import build_network
 from hvd_imagenet.keras.optimizer import DistributedOptimizer
-from hvd_imagenet.keras.optimizers import SGD, exclude_batch_norm
+from hvd_imagenet.keras.optimizers import optimizer_of
 from hvd_imagenet.keras.session import choose_device, join_job
 from hvd_imagenet.keras.variables import copy_into, model_variables
 from hvd_imagenet.preemption import Signals, WatchedReader
@@ -115,15 +115,7 @@ class Trainer:
         self.progress.line(line)
 
     def _optimizer(self) -> keras.optimizers.Optimizer:
-        recipe = self.recipe
-        optimizer = SGD(
-            recipe.reference_lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            l2_weight_decay=recipe.weight_decay,
-            global_clipnorm=recipe.clip_grad,
-        )
-        exclude_batch_norm(optimizer, self.network)
+        optimizer = optimizer_of(self.recipe, self.network)
         # Every process's gradient is its part of the sum over the minibatch.
         return DistributedOptimizer(optimizer, op=hvd.Sum, compression=_COMPRESSIONS[self.config.compression])
 

@@ -12,9 +12,11 @@ from hvd_imagenet.torch.batch_norm import (
 from hvd_imagenet.torch.communication import HorovodCommunicator, abort_job_on_exception, broadcast, metric_average
 from hvd_imagenet.torch.data import ReaderDataset
 from hvd_imagenet.torch.optimizer import DistributedOptimizer, LearningRate, parameter_groups
+from hvd_imagenet.torch.optimizers import LARS
 from hvd_imagenet.torch.sampler import StreamBatchSampler
 
 __all__ = [
+    "LARS",
     "DistributedOptimizer",
     "HorovodCommunicator",
     "LearningRate",

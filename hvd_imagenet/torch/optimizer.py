@@ -13,12 +13,15 @@ from hvd_imagenet.core.minibatch import Minibatch, positive_integer
 from hvd_imagenet.core.schedules import Schedule
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, batch_norm_weight_decay: float = 0.0
+) -> list[dict[str, Any]]:
     """Two groups: weight decay on everything except the γ and β of batch normalisation (section 5.1).
 
     Args:
         model: whose parameters to group, by module type; no name tells that `downsample.1` is one.
         weight_decay: λ.
+        batch_norm_weight_decay: λ of γ and β; 0 in the paper.
 
     Returns:
         Groups for any torch.optim optimizer, in the order of model.parameters().
@@ -37,7 +40,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     parameters = list(model.parameters())
     return [
         {"params": [each for each in parameters if each not in normalising], "weight_decay": weight_decay},
-        {"params": [each for each in parameters if each in normalising], "weight_decay": 0.0},
+        {"params": [each for each in parameters if each in normalising], "weight_decay": batch_norm_weight_decay},
     ]
 
 

@@ -40,7 +40,8 @@ from hvd_imagenet.torch.communication import broadcast
 from hvd_imagenet.torch.ema import ModelEma
 from hvd_imagenet.torch.evaluation import evaluate, sums_of_batch, to_device
 from hvd_imagenet.torch.nonfinite import AveragesBefore, all_finite, passes_concerned
-from hvd_imagenet.torch.optimizer import DistributedOptimizer, clip_gradients, parameter_groups
+from hvd_imagenet.torch.optimizer import DistributedOptimizer, clip_gradients
+from hvd_imagenet.torch.optimizers import optimizer_of
 from hvd_imagenet.torch.session import choose_device, join_job
 from hvd_imagenet.torch.state import checkpoint_tensors, load_into, model_tensors, momentum_buffers, versions
 from hvd_imagenet.training_run import NOTES
@@ -91,14 +92,8 @@ class Trainer:
         images = len(session.train)
         self.network = begin_network(recipe, config, session, self.device)
         self.model = self.network.model
-        inner = torch.optim.SGD(
-            parameter_groups(self.model, recipe.weight_decay),
-            lr=recipe.reference_lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-        )
         self.optimizer = DistributedOptimizer(
-            inner,
+            optimizer_of(recipe, self.model),
             self.model.named_parameters(),
             recipe.workers,
             schedule=recipe.learning_rate,

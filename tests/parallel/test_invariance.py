@@ -18,6 +18,8 @@ TWELVE = {**RECIPE, "minibatch": 48, "per_worker": 4}
 SEVEN = {**RECIPE, "minibatch": 35, "per_worker": 5}
 # In float32 rounding grows from iteration to iteration, with the learning rate.
 SMALL_STEPS = {**TWELVE, "reference_lr": 0.02}
+# Far steps for the few weight tensors; the trust ratio is of the whole minibatch's gradient.
+LARS = {**TWELVE, "opt": "lars", "trust_coefficient": 0.02}
 DOUBLE, SINGLE = {"dtype": "float64"}, {"dtype": "float32"}
 # On how many processes, and in which ways: name → (recipe, options).
 ONE_STEP = ({**TWELVE, "weight_decay": 0.0}, {**SINGLE, "max_iterations": 1})
@@ -27,6 +29,7 @@ RUNS: dict[int, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         "single": (SMALL_STEPS, SINGLE),
         "one-step": ONE_STEP,
         "seven": (SEVEN, DOUBLE),
+        "lars": (LARS, DOUBLE),
         "fused-3": (TWELVE, {**DOUBLE, "workers_per_pass": 3}),
         "fused-5": (TWELVE, {**DOUBLE, "workers_per_pass": 5}),
         "channels-last": (TWELVE, {**DOUBLE, "channels_last": True}),
@@ -35,6 +38,7 @@ RUNS: dict[int, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         "double": (TWELVE, DOUBLE),
         "single": (SMALL_STEPS, SINGLE),
         "one-step": ONE_STEP,
+        "lars": (LARS, {**DOUBLE, "workers_per_pass": 2}),
         "fused-2": (TWELVE, {**DOUBLE, "workers_per_pass": 2}),
         "channels-last-fused-3": (TWELVE, {**DOUBLE, "workers_per_pass": 3, "channels_last": True}),
     },
@@ -45,7 +49,7 @@ RUNS: dict[int, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         "seven-fused-2": (SEVEN, {**DOUBLE, "workers_per_pass": 2}),
     },
     4: {"double": (TWELVE, DOUBLE), "single": (SMALL_STEPS, SINGLE), "one-step": ONE_STEP},
-    5: {"double": (TWELVE, DOUBLE), "one-step": ONE_STEP},
+    5: {"double": (TWELVE, DOUBLE), "lars": (LARS, DOUBLE), "one-step": ONE_STEP},
 }
 
 
@@ -92,6 +96,7 @@ DOUBLE_RUNS = [
     *[(processes, "double", "double") for processes in (2, 3, 4, 5)],
     *[(1, name, "double") for name in ("fused-3", "fused-5", "channels-last")],
     *[(2, name, "double") for name in ("fused-2", "channels-last-fused-3")],
+    *[(processes, "lars", "lars") for processes in (2, 5)],
     (3, "seven", "seven"),
     (3, "seven-fused-2", "seven"),
 ]

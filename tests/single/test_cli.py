@@ -36,8 +36,8 @@ def _run(*words, columns=80):
         ),
         (
             ["train", "--recipe", "digit"],
-            "recipe must be one of digits, resnet101_1hour, resnet20_cifar, resnet20x4_cifar, resnet50_1hour, "
-            "resnet50_256, shapes, not 'digit'; nearest: digits",
+            "recipe must be one of cluttered_digits, digits, resnet101_1hour, resnet20_cifar, resnet20x4_cifar, "
+            "resnet50_1hour, resnet50_256, shapes, not 'digit'; nearest: digits, cluttered_digits",
         ),
         (["schedule", "--images", "0"], "--images must be an integer of 1 or more, not 0"),
     ],

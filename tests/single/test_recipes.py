@@ -112,10 +112,13 @@ NAN, INF = math.nan, math.inf
         ({"per_worker": -32}, "per_worker must be an integer of 1 or more, not -32"),
         ({"reference_minibatch": 0}, "reference_minibatch must be an integer of 1 or more, not 0"),
         ({"image_size_px": 22.4}, "image_size_px must be an integer of 1 or more, not 22.4"),
-        ({"model": "vgg"}, "model must be one of resnet50, resnet101, resnet20, resnet20x4, resnet8, not 'vgg'"),
+        (
+            {"model": "vgg"},
+            "model must be one of resnet50, resnet101, resnet20, resnet20x4, resnet8, resnet8_narrow, not 'vgg'",
+        ),
         ({"warmup": "slow"}, "warmup must be one of gradual, constant, none, not 'slow'"),
         ({"schedule": "poly"}, "schedule must be one of step, cosine, not 'poly'"),
-        ({"opt": "adam"}, "opt must be one of sgd, not 'adam'"),
+        ({"opt": "adam"}, "opt must be one of sgd, lars, not 'adam'"),
         ({"epochs": 0}, "epochs must be above 0 and finite, not 0"),
         ({"epochs": INF}, "epochs must be above 0 and finite, not inf"),
         ({"epochs": NAN}, "epochs must be above 0 and finite, not nan"),
@@ -142,6 +145,8 @@ NAN, INF = math.nan, math.inf
             {"area_range": (0.5, 0.1)},
             "area_range must be a pair (low, high) with 0 < low <= high <= 1, got (0.5, 0.1)",
         ),
+        ({"opt": "lars", "trust_coefficient": 0}, "trust_coefficient must be above 0 and finite, not 0"),
+        ({"trust_coefficient": 0.01}, "trust_coefficient must be left out with opt sgd: it is of lars"),
         ({"aspect_range": (0, 1)}, "aspect_range must be a pair (low, high) with 0 < low <= high, got (0, 1)"),
     ],
 )
@@ -173,14 +178,16 @@ def test_hash_changes_with_every_field():
         "model": "resnet101", "minibatch": 4096, "per_worker": 64, "epochs": 90.5, "reference_lr": 0.2,
         "reference_minibatch": 128, "warmup": "constant", "warmup_epochs": 4, "schedule": "cosine",
         "decay_epochs": (30, 60), "decay_factor": 0.2, "momentum": 0.8, "nesterov": False, "weight_decay": 0,
-        "zero_last_gamma": False, "label_smoothing": 0.1, "clip_grad": 1.0, "model_ema_decay": 0.9,
+        "opt": "lars", "decay_batch_norm": True, "zero_last_gamma": False, "label_smoothing": 0.1,
+        "clip_grad": 1.0, "model_ema_decay": 0.9,
         "image_size_px": 192, "validation_resize_px": 288, "area_range": (0.25, 1.0), "aspect_range": (1.0, 1.0),
         "horizontal_flip": False, "pixel_mean": (0.0, 0.0, 0.0), "pixel_std": (1.0, 1.0, 1.0), "seed": 1,
     }  # fmt: skip
     fields = {field.name for field in dataclasses.fields(Recipe)}
-    assert set(changes) == fields - {"opt"}  # opt has one choice
+    assert set(changes) == fields - {"trust_coefficient"}  # of lars alone
     hashes = {Recipe(**{name: value}).hash for name, value in changes.items()} | {Recipe().hash}
     assert len(hashes) == len(changes) + 1
+    assert Recipe(opt="lars", trust_coefficient=0.002).hash not in hashes
 
 
 def test_hashes_of_large_seeds_differ():
@@ -195,7 +202,7 @@ def test_hash_is_frozen():
 @pytest.mark.parametrize(
     ("name", "ending"),
     [
-        ("digit", "not 'digit'; nearest: digits"),
+        ("digit", "not 'digit'; nearest: digits, cluttered_digits"),
         ("resnet50", "not 'resnet50'; nearest: resnet50_256, resnet50_1hour, resnet20_cifar"),
         ("shape", "not 'shape'; nearest: shapes"),
         ("qqq", "not 'qqq'"),
@@ -203,8 +210,8 @@ def test_hash_is_frozen():
     ],
 )
 def test_unknown_names(name, ending):
-    names = "digits, resnet101_1hour, resnet20_cifar, resnet20x4_cifar, resnet50_1hour, resnet50_256, shapes"
-    message = f"recipe must be one of {names}, {ending}"
+    names = ["cluttered_digits", "digits", "resnet101_1hour", "resnet20_cifar", "resnet20x4_cifar", "resnet50_1hour"]
+    message = f"recipe must be one of {', '.join(names)}, resnet50_256, shapes, {ending}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         named(name)
 

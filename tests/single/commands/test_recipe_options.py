@@ -37,6 +37,8 @@ def _arguments(line):
         ("--no-horizontal-flip --seed 7", {"horizontal_flip": False, "seed": 7}),
         ("--pixel-mean 1 2 3 --pixel-std 4 5 6", {"pixel_mean": (1.0, 2.0, 3.0), "pixel_std": (4.0, 5.0, 6.0)}),
         ("--model resnet101 --opt sgd", {"model": "resnet101"}),
+        ("--opt lars --trust-coefficient 0.002", {"opt": "lars", "trust_coefficient": 0.002}),
+        ("--decay-batch-norm", {"decay_batch_norm": True}),
     ],
 )
 def test_options_change_the_recipe(line, changes):
@@ -53,8 +55,8 @@ def test_options_change_the_recipe(line, changes):
         ("--minibatch -32", "minibatch must be an integer of 1 or more, not -32"),
         (
             "--recipe digit",
-            "recipe must be one of digits, resnet101_1hour, resnet20_cifar, resnet20x4_cifar, resnet50_1hour, "
-            "resnet50_256, shapes, not 'digit'; nearest: digits",
+            "recipe must be one of cluttered_digits, digits, resnet101_1hour, resnet20_cifar, resnet20x4_cifar, "
+            "resnet50_1hour, resnet50_256, shapes, not 'digit'; nearest: digits, cluttered_digits",
         ),
         (
             "--epochs 3",

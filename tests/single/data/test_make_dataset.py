@@ -48,6 +48,20 @@ def test_shapes(tmp_path, capsys):
     assert [entry.name for entry in tmp_path.iterdir()] == ["my shapes"]
 
 
+def test_cluttered_digits(tmp_path, capsys):
+    folder = tmp_path / "cluttered"
+    assert _make(folder, "--source", "cluttered-digits", "--images", "40", "--size", "12", "--seed", "5") == 0
+    assert capsys.readouterr().out == (
+        f"Wrote 40 training and 10 validation images to {folder}.\n"
+        f"next: {own_command()} train --recipe cluttered_digits --data {folder}\n"
+    )
+    train, val = list_dataset(folder)
+    assert (len(train), len(val), len(train.classes)) == (40, 10, 10)
+    assert json.loads((folder / "dataset.json").read_text())["options"] == {
+        "source": "cluttered-digits", "images": 40, "size": 12, "seed": 5,
+    }  # fmt: skip
+
+
 def test_second_call_says_so_and_changes_nothing(tmp_path, capsys):
     _make(tmp_path / "d", *SMALL)
     before = (tmp_path / "d" / "dataset.json").stat().st_mtime_ns
@@ -115,6 +129,11 @@ def test_folder_below_a_file_is_refused(tmp_path, capsys):
             ["--source", "digits", "--seed", "0"],
             "--seed does not apply to --source digits, which is fixed; leave it out",
         ),
+        (
+            ["--source", "cluttered-digits", "--classes", "5"],
+            "--classes does not apply to --source cluttered-digits, which has ten; leave it out",
+        ),
+        (["--source", "cluttered-digits", "--size", "7"], "--size must be from 8 to 1024 pixels, got 7"),
         (["--source", "shapes", "--classes", "41"], "--classes must be from 2 to 40, got 41"),
         (["--source", "shapes", "--size", "8"], "--size must be from 16 to 4096 pixels, got 8"),
         (["--source", "shapes", "--seed", "-1"], "--seed must be at least 0, got -1"),

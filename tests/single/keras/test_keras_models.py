@@ -24,6 +24,7 @@ COUNTS = {
     "resnet20": 272_474,
     "resnet20x4": 4_327_754,
     "resnet8": 78_042,
+    "resnet8_narrow": 19_954,
 }
 CLASSES = 7
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from hvd_imagenet.torch.models import initialise, resnet8, resnet20, resnet20x4, resnet50, resnet101
+from hvd_imagenet.torch.models import initialise, resnet8, resnet8_narrow, resnet20, resnet20x4, resnet50, resnet101
 
 
 def norm_shapes(name, channels):
@@ -56,7 +56,7 @@ def test_strides_are_on_the_3x3_convolutions():
         assert model(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
 
 
-@pytest.mark.parametrize(("make", "weighted"), [(resnet8, 8), (resnet20, 20), (resnet20x4, 20)])
+@pytest.mark.parametrize(("make", "weighted"), [(resnet8, 8), (resnet20, 20), (resnet20x4, 20), (resnet8_narrow, 8)])
 def test_small_networks_have_as_many_layers_as_their_names_say(make, weighted):
     model = make(num_classes=7)
     layers = [
