@@ -5,9 +5,11 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
+from training_jobs import train
 
 _PR_SET_CHILD_SUBREAPER = 36
 _GONE_WITHIN_S = 10.0
@@ -48,3 +50,12 @@ def _alive(before: set[psutil.Process]) -> list[psutil.Process | threading.Threa
         except (psutil.NoSuchProcess, ChildProcessError):
             continue
     return alive
+
+
+@pytest.fixture(scope="session")
+def undisturbed(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of training_jobs.train to which nothing happens, with checkpoints after iterations 4, 8 and 12."""
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = train(2, few_digits, out)
+    assert done.returncode == 0, done.stderr
+    return out

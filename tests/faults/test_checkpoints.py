@@ -19,15 +19,6 @@ HOOKS = str(Path(__file__).with_name("checkpoint_hooks.py"))
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount file systems")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints after iterations 4, 8 and 12."""
-    out = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = train(2, few_digits, out)
-    assert done.returncode == 0, done.stderr
-    return out
-
-
 def ends_as_if_undisturbed(done: Any, out: Path, undisturbed: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert (out / "iterations.csv").read_bytes() == (undisturbed / "iterations.csv").read_bytes()

@@ -24,14 +24,6 @@ from training_jobs import (
 PREEMPTED = 128 + signal.SIGTERM
 
 
-@pytest.fixture(scope="module")
-def undisturbed(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = train(2, few_digits, out)
-    assert done.returncode == 0, done.stderr
-    return out
-
-
 def goes_on_as_if_undisturbed(data: Path, out: Path, undisturbed: Path, *lives: Path, launcher: str = "mpirun") -> None:
     done = train(2, data, out, hooks=plan(images=out.parent / "last-life"), launcher=launcher)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -26,7 +26,7 @@ def discovery(folder: Path, *, first: int, later: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+def undisturbed_losses(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     folder = tmp_path_factory.mktemp("undisturbed")
     done = start("none@0:0", few_digits, folder, launch=["-np", "2"], train=TRAIN, timeout_s=120)
     assert done.code == 0, done.all_output
@@ -37,7 +37,7 @@ def undisturbed(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> n
 def test_21_restart_on_fewer_processes(
     few_digits: Path,
     tmp_path: Path,
-    undisturbed: np.ndarray,
+    undisturbed_losses: np.ndarray,
     record_property: Callable[[str, object], None],
     launcher: str,
 ) -> None:
@@ -55,7 +55,7 @@ def test_21_restart_on_fewer_processes(
 
     found = losses(tmp_path / "run")
     assert len(found) == ITERATIONS
-    np.testing.assert_allclose(found, undisturbed, rtol=1e-8)
+    np.testing.assert_allclose(found, undisturbed_losses, rtol=1e-8)
 
     figures = times(done)
     for name, value in figures.items():
