@@ -90,10 +90,12 @@ $(BENCH_VENV)/.installed: setup.cfg setup.py constraints.txt $(wildcard csrc/*)
 	@$(BENCH_VENV)/bin/python $(INSTALL) --no-build-isolation --editable ".[bench]"
 	@touch $@
 
-bench: setup $(BENCH_VENV)/.installed  ## compare speed with Horovod, DDP and input pipelines, for README's tables; over an hour
+bench: setup $(BENCH_VENV)/.installed  ## compare speed with Horovod, DDP and input pipelines, for README's tables; two hours
 	$(BIN)/python benchmarks/step_overhead.py --json benchmarks/results/step_overhead.json
 	$(BIN)/python benchmarks/virtual_workers.py --json benchmarks/results/virtual_workers.json
 	$(BIN)/python benchmarks/launch_overhead.py --json benchmarks/results/launch_overhead.json
+	$(BIN)/python benchmarks/startup.py --json benchmarks/results/startup.json
+	$(BIN)/python benchmarks/allreduce.py --json benchmarks/results/allreduce.json
 	$(BIN)/python benchmarks/checkpoint_writing.py --json benchmarks/results/checkpoint_writing.json
 	$(BIN)/python benchmarks/safety_overhead.py --turns 6 --json benchmarks/results/safety_overhead.json
 	$(BIN)/python benchmarks/plan_against_paper.py --json benchmarks/results/plan_against_paper.json

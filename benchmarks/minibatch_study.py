@@ -1,0 +1,296 @@
+"""Does large-minibatch training keep its accuracy? The paper's figures and tables at a size for two cores.
+
+Every point of study_points.py is trained with several seeds, one process of one thread a run, two runs at a time. A
+finished run is a row of results/minibatch_study.csv, known by the hash of its recipe, framework, number of processes
+and data; a later call passes over it, and goes on with runs that were stopped. Errors are medians of the last five
+epochs, in percent, mean ± standard deviation over seeds.
+
+    python benchmarks/minibatch_study.py --list
+    python benchmarks/minibatch_study.py --only FIGURE1 TABLE1
+    python benchmarks/minibatch_study.py --json benchmarks/results/minibatch_study.json
+"""
+
+import argparse
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import yaml
+from step_overhead import provenance
+from study_points import STUDIES, Point, Run, chosen, quick, runs_of
+
+from hvd_imagenet.run_config import RunConfig
+from hvd_imagenet.session import config_of
+
+RESULTS = Path(__file__).with_name("results") / "minibatch_study.csv"
+WORK = Path("runs") / "minibatch_study"
+PROGRAM = [sys.executable, "-m", "hvd_imagenet"]
+IMAGES, QUICK_IMAGES, SIZE_PX = 40_000, 512, 16
+# What the ETA takes for a run until rows say more: one process of one thread, AMD EPYC.
+SECONDS_OF_A_RUN = 180.0
+SETTINGS = (
+    "minibatch", "per_worker", "reference_lr", "reference_minibatch", "warmup", "epochs", "weight_decay",
+    "decay_batch_norm", "zero_last_gamma", "opt", "trust_coefficient", "seed",
+)  # fmt: skip
+KEY = ("recipe_hash", "framework", "processes", "data")
+COLUMNS = (
+    *KEY, *SETTINGS, "outcome", "val_error_median_last5", "val_error_final", "iterations", "val_errors", "train_errors",
+    "seconds", "data_sha256", "machine", "date", "commit",
+)  # fmt: skip
+Row = dict[str, str]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Of a CSV file, none of one that is not there."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Results:
+    """The rows of finished runs on one set of data; threads may add some."""
+
+    def __init__(self, path: Path, data: str) -> None:
+        self._path, self._lock, self.data = path, threading.Lock(), data
+        self.rows = {tuple(row[name] for name in KEY): row for row in read_rows(path)}
+
+    def of(self, run: Run) -> Row | None:
+        return self.rows.get((*run.key, self.data))
+
+    def add(self, run: Run, found: Row) -> None:
+        fields = {name: str(getattr(run.recipe, name)) for name in SETTINGS}
+        row = {**dict(zip(KEY, (*run.key, self.data), strict=True)), **fields, **found}
+        with self._lock:
+            self.rows[(*run.key, self.data)] = row
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                if file.tell() == 0:
+                    writer.writeheader()
+                writer.writerow(row)
+
+    def seconds(self, run: Run) -> float:
+        """What a run like this one took, or may take."""
+        kind = run.framework, str(run.processes)
+        rows = [row for row in self.rows.values() if (row["framework"], row["processes"]) == kind]
+        alike = [float(row["seconds"]) for row in rows if row["seconds"]]
+        return statistics.median(alike) if alike else SECONDS_OF_A_RUN
+
+
+def make_data(folder: Path, images: int) -> Path:
+    """Cluttered digits, packed, unless they are there; 16 pixels as `train` reads them."""
+    files, packed = folder / f"digits-{images}", folder / f"digits-{images}-packed"
+    words = ["--source", "cluttered-digits", "--images", str(images), "--size", str(SIZE_PX)]
+    for command in (["make-dataset", str(files), *words], ["pack", str(files), str(packed)]):
+        subprocess.run([*PROGRAM, *command], check=True, stdout=subprocess.DEVNULL)
+    return packed
+
+
+def data_name(images: int) -> str:
+    """All that the images follow from, but for the versions of libjpeg and numpy, which move them by rounding."""
+    return f"cluttered-digits-{images}-{SIZE_PX}px-seed0"
+
+
+def data_sha256(packed: Path) -> str:
+    """Twelve digits over the contents of all images."""
+    splits = json.loads((packed / "manifest.json").read_text())["splits"]
+    digests = [shard["sha256"] for name in sorted(splits) for shard in splits[name]["shards"]]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:12]
+
+
+def command_of(run: Run, data: Path, folder: Path) -> list[str]:
+    """`train` with a file of all options, which is also how anyone can repeat the run."""
+    config = RunConfig(
+        data=data, framework=run.framework, recipe_name="cluttered_digits", checkpoint_hist=1, threads=1,
+        workers_per_pass=WORKERS_PER_PASS, channels_last=run.framework == "torch" and CHANNELS_LAST,
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    options = folder.with_suffix(".yaml")
+    options.write_text(yaml.safe_dump(config_of(run.recipe, config), sort_keys=False))
+    train = ["train", "-c", str(options), "--out", str(folder)]
+    return [*PROGRAM, *(train if run.processes == 1 else ["launch", "-np", str(run.processes), "--", *train])]
+
+
+# Measured: see results/minibatch_study.md.
+WORKERS_PER_PASS, CHANNELS_LAST = 4, True
+
+
+def train(run: Run, data: Path, work: Path) -> Row:
+    """Trains to the end, from where it was stopped if it was; the CSV's columns of results."""
+    folder = work / "-".join(run.key)
+    is_new, begin_s = not folder.exists(), time.monotonic()
+    done = subprocess.run(
+        command_of(run, data, folder), env={**os.environ, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+    seconds = time.monotonic() - begin_s
+    diverged = "finite number" in done.stderr
+    if done.returncode and not diverged:
+        raise RuntimeError(f"{folder}: exit code {done.returncode}: {done.stderr.strip()[-500:]}")
+    epochs = read_rows(folder / "metrics.csv")
+    summary = {} if diverged else json.loads((folder / "summary.json").read_text())
+    here = provenance("1 thread a process")
+    return {
+        "outcome": "diverged" if diverged else "finished",
+        "val_error_median_last5": str(summary.get("val_error_median_last5", "")),
+        "val_error_final": str(summary.get("val_error_final", "")),
+        "iterations": str(summary.get("iterations", "")),
+        "val_errors": " ".join(row["val_error"] for row in epochs),
+        "train_errors": " ".join(row["train_error"] for row in epochs),
+        "seconds": f"{seconds:.1f}" if is_new else "",  # of a run that was stopped, only the last part is known
+        "data_sha256": data_sha256(data),
+        **{name: here[name] for name in ("machine", "date", "commit")},
+    }
+
+
+class Study:
+    """The runs that are missing, some at a time, each on a core of its own."""
+
+    def __init__(self, runs: list[Run], results: Results, work: Path, jobs: int) -> None:
+        self.results, self._work, self._jobs = results, work, jobs
+        self._missing = [run for run in runs if results.of(run) is None]
+        self._total, self.failures = len(runs), 0
+
+    @property
+    def left_s(self) -> float:
+        """Until the end; a job of several processes has the cores to itself."""
+        missing = [run for run in self._missing if self.results.of(run) is None]
+        return sum(self.results.seconds(run) / (self._jobs if run.processes == 1 else 1) for run in missing)
+
+    def status(self) -> str:
+        missing = sum(self.results.of(run) is None for run in self._missing)
+        return f"{self._total - missing} of {self._total} runs done, {hours(self.left_s)} to go"
+
+    def run(self, data: Path) -> None:
+        print(self.status(), flush=True)
+        cores = iter(sorted(os.sched_getaffinity(0))[: self._jobs] * self._jobs)
+        lock = threading.Lock()
+
+        def pin() -> None:
+            with lock:
+                os.sched_setaffinity(0, {next(cores)})  # of this thread, and of what it starts
+
+        with ThreadPoolExecutor(self._jobs, initializer=pin) as pool:
+            try:
+                list(pool.map(partial(self._train, data), [run for run in self._missing if run.processes == 1]))
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)
+                raise
+        for run in self._missing:
+            if run.processes > 1:
+                self._train(data, run)
+
+    def _train(self, data: Path, run: Run) -> None:
+        what = f"{run.recipe.opt} kn {run.recipe.minibatch} seed {run.recipe.seed} {'-'.join(run.key)}"
+        try:
+            row = train(run, data, self._work)
+        except (RuntimeError, OSError, ValueError) as error:
+            self.failures += 1
+            print(f"{what}: {error}", file=sys.stderr, flush=True)
+            return
+        self.results.add(run, row)
+        print(f"{what}: {row['val_error_median_last5'] or 'diverged'} ({self.status()})", flush=True)
+
+
+@contextmanager
+def locked(work: Path) -> Iterator[None]:
+    """Keeps a second call out, which would train the same runs."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"{work}: another call is at work there")
+        yield
+
+
+def hours(seconds: float) -> str:
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02} min"
+
+
+def summary(studies: dict[str, list[Point]], results: Results) -> list[dict[str, object]]:
+    """Mean and deviation of every point over the seeds that are done."""
+    found: list[dict[str, object]] = []
+    for study, points in studies.items():
+        for point in points:
+            rows = [row for row in map(results.of, point.runs) if row is not None]
+            errors = [float(row["val_error_median_last5"]) for row in rows if row["val_error_median_last5"]]
+            found.append({
+                "study": study, "label": point.label, "minibatch": point.recipe.minibatch, "seeds": len(rows),
+                "wanted": point.seeds, "diverged": sum(row["outcome"] == "diverged" for row in rows),
+                "mean": round(statistics.mean(errors), 3) if errors else None,
+                "deviation": round(statistics.stdev(errors), 3) if len(errors) > 1 else None, "paper": point.paper,
+            })  # fmt: skip
+    return found
+
+
+def table(found: list[dict[str, object]]) -> str:
+    lines = [f"{'':<12} {'':<32} {'error %':>15} {'seeds':>6}  {'paper':>13}"]
+    for point in found:
+        error = "" if point["mean"] is None else f"{point['mean']:.2f}"
+        error += "" if point["deviation"] is None else f" ± {point['deviation']:.2f}"
+        error += f" {point['diverged']} diverged" if point["diverged"] else ""
+        lines.append(
+            f"{point['study']:<12} {point['label']:<32} {error:>15} {point['seeds']:>2} / {point['wanted']}  "
+            f"{point['paper']:>13}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=STUDIES, metavar="STUDY", help=", ".join(STUDIES))
+    parser.add_argument("--list", action="store_true", help="say what is done and what is not, and how long it takes")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default: 2)")
+    parser.add_argument("--quick", action="store_true", help="two runs of seconds, in a folder of their own")
+    parser.add_argument("--csv", type=Path, help=f"rows of finished runs (default: {RESULTS.name} in results)")
+    parser.add_argument("--work", type=Path, help=f"images and run folders (default: {WORK})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="mean and deviation of every point")
+    arguments = parser.parse_args()
+    if not 1 <= arguments.jobs <= len(os.sched_getaffinity(0)):
+        parser.error(f"--jobs must be from 1 to {len(os.sched_getaffinity(0))}, this machine's cores")
+    studies = quick() if arguments.quick else chosen(arguments.only)
+    work = arguments.work or (Path(tempfile.mkdtemp(prefix="minibatch-study-")) if arguments.quick else WORK)
+    path = arguments.csv or (work / RESULTS.name if arguments.quick else RESULTS)
+    images = QUICK_IMAGES if arguments.quick else IMAGES
+    study = Study(runs_of(studies), Results(path, data_name(images)), work, arguments.jobs)
+    if arguments.list:
+        print(study.status())
+    else:
+        with locked(work):
+            study.run(make_data(work, images))
+    found = summary(studies, study.results)
+    print(table(found))
+    if arguments.json:
+        write_json(arguments.json, found)
+    return 1 if study.failures else 0
+
+
+def write_json(path: Path, found: list[dict[str, object]]) -> None:
+    """With the reference's error over each point's: 1 where a large minibatch costs nothing."""
+    reference = next((point["mean"] for point in found if point["mean"]), None)
+    ratios = {
+        f"{point['study']}: {point['label']}": round(reference / point["mean"], 3)  # type: ignore[operator]
+        for point in found
+        if reference and point["mean"]
+    }
+    here = provenance("1 thread a process")
+    path.write_text(json.dumps({**here, "ratios": ratios, "points": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
