@@ -6,11 +6,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mistakes import damage_an_image_of_rank_1, is_one_error
 from ranks import program, run
 
 from hvd_imagenet.core.minibatch import Minibatch
-from hvd_imagenet.core.sharding import Stream
-from hvd_imagenet.data.listing import list_dataset
 
 WITHIN_S = 60  # measured: 2 to 8 s on 2 quiet cores; what hangs fails by it
 MINIBATCH = Minibatch(size=64, per_worker=16)
@@ -27,16 +26,6 @@ def train_on_two(data: Path, *words: str, **variables: str) -> tuple[int, str, s
     _, alive = psutil.wait_procs(left, timeout=20)
     assert alive == []
     return done.returncode, done.stdout, done.stderr
-
-
-def is_one_error(result: tuple[int, str, str], *parts: str) -> None:
-    code, output, errors = result
-    assert code == 2, errors
-    assert len(errors.splitlines()) == 1, errors
-    assert errors.startswith("error: ")
-    assert "Traceback" not in output + errors
-    for part in parts:
-        assert part in errors
 
 
 @pytest.fixture
@@ -83,12 +72,8 @@ def test_a_validation_class_without_training_images(bad_data: Path) -> None:
 
 
 def test_an_undecodable_image_that_one_rank_meets_in_mid_run(digits: Path, tmp_path: Path) -> None:
-    data = Path(shutil.copytree(digits, tmp_path / "data"))
-    listing = list_dataset(data)[0]
-    of_rank_1 = Stream(len(listing), MINIBATCH, seed=0).block(2, MINIBATCH.placement(2)[1])[1]
-    broken = Path(listing.path(of_rank_1[5]))
-    broken.write_bytes(b"no image")
-    result = train_on_two(data, "--out", str(tmp_path / "run"))
+    broken = damage_an_image_of_rank_1(digits, tmp_path / "data", MINIBATCH)
+    result = train_on_two(tmp_path / "data", "--out", str(tmp_path / "run"))
     is_one_error(result, str(broken), "cannot be read as an image", "replace the file")
 
 

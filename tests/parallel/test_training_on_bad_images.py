@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mistakes import is_one_error
 from ranks import run_ranks
-from test_train_bad_input import is_one_error, train_on_two
+from test_train_bad_input import train_on_two
 from training import RECIPE, Run, losses, train_all
 
 from hvd_imagenet.core.minibatch import Minibatch

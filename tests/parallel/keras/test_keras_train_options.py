@@ -1,7 +1,6 @@
 """The options of `train --framework keras`, its terminal, and a user's mistakes: one line and exit code 2."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ import pytest
 import yaml
 from keras_ranks import run_keras_ranks
 from keras_training import train_all
+from mistakes import damage_an_image_of_rank_1, is_one_error
 from ranks import program, run
 from training import RECIPE, Run, losses, rows, tensors
 
 from hvd_imagenet.core.minibatch import Minibatch
-from hvd_imagenet.core.sharding import Stream
-from hvd_imagenet.data.listing import list_dataset
 
 WITHIN_S = 120  # measured: 1 to 15 s on 2 quiet cores; what hangs fails by it
 FOUR = {**RECIPE, "minibatch": 32, "per_worker": 8, "reference_lr": 0.03}
@@ -69,16 +67,6 @@ def train(processes: int, *words: str, **variables: str) -> tuple[int, str, str]
     return done.returncode, done.stdout, done.stderr
 
 
-def is_one_error(result: tuple[int, str, str], *parts: str) -> None:
-    code, output, errors = result
-    assert code == 2, errors
-    assert len(errors.splitlines()) == 1, errors
-    assert errors.startswith("error: ")
-    assert "Traceback" not in output + errors
-    for part in parts:
-        assert part in errors
-
-
 REFUSED: list[tuple[list[str], dict[str, str], list[str]]] = [
     (["--channels-last"], {}, ["channels_last must be left out with framework keras", "channels-last already"]),
     (["--torchcompile"], {}, ["torchcompile must be left out with framework keras", "compiled to a TensorFlow graph"]),
@@ -100,12 +88,8 @@ def test_what_makes_no_sense_in_keras(
 
 
 def test_an_undecodable_image_that_one_rank_meets_in_mid_run(digits: Path, tmp_path: Path) -> None:
-    data = Path(shutil.copytree(digits, tmp_path / "data"))
-    listing = list_dataset(data)[0]
-    of_rank_1 = Stream(len(listing), MINIBATCH, seed=0).block(2, MINIBATCH.placement(2)[1])[1]
-    broken = Path(listing.path(of_rank_1[5]))
-    broken.write_bytes(b"no image")
-    result = train(2, *WORDS, "--data", str(data), "--out", str(tmp_path / "run"))
+    broken = damage_an_image_of_rank_1(digits, tmp_path / "data", MINIBATCH)
+    result = train(2, *WORDS, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"))
     is_one_error(result, str(broken), "cannot be read as an image", "replace the file")
 
 
