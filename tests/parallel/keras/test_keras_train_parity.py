@@ -27,6 +27,7 @@ ON_ONE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cosine": (TWELVE, FIFTY),
     "steps": (SEVEN, {**FIFTY, "workers_per_pass": 3}),
     "clipped": ({**TWELVE, "clip_grad": 0.5}, FIFTY),
+    "lars": ({**TWELVE, "opt": "lars", "trust_coefficient": 0.02}, FIFTY),
     "single": (SMALL_STEPS, {"max_iterations": 20}),
     "one-step": ({**TWELVE, "weight_decay": 0.0}, {"max_iterations": 1}),
 }
@@ -86,7 +87,7 @@ def test_clipped_gradients_make_another_run(in_keras: KerasRuns) -> None:
     assert not np.allclose(clipped, whole, rtol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["cosine", "steps", "clipped"])
+@pytest.mark.parametrize("name", ["cosine", "steps", "clipped", "lars"])
 def test_float64_tensors_after_50_iterations(in_keras: KerasRuns, in_torch: Path, name: str) -> None:
     parts = ["model", "momentum"] + (["model_ema"] if name == "steps" else [])
     for part in parts:
