@@ -38,7 +38,7 @@ from hvd_imagenet.session import config_of
 RESULTS = Path(__file__).with_name("results") / "minibatch_study.csv"
 WORK = Path("runs") / "minibatch_study"
 PROGRAM = [sys.executable, "-m", "hvd_imagenet"]
-IMAGES, QUICK_IMAGES, SIZE_PX = 40_000, 512, 16
+IMAGES, QUICK_IMAGES, SIZE_PX = 30_000, 512, 16
 # What the ETA takes for a run until rows say more: one process of one thread, AMD EPYC.
 SECONDS_OF_A_RUN = 180.0
 SETTINGS = (
@@ -126,7 +126,7 @@ def command_of(run: Run, data: Path, folder: Path) -> list[str]:
 
 
 # Measured: see results/minibatch_study.md.
-WORKERS_PER_PASS, CHANNELS_LAST = 4, True
+WORKERS_PER_PASS, CHANNELS_LAST = 16, True
 
 
 def train(run: Run, data: Path, work: Path) -> Row:
