@@ -134,8 +134,9 @@ def _raise_failure(log: Path) -> None:
 
 
 def build_wheel(
-    sources: Path, toolchain: Toolchain, inputs: BuildInputs, jobs: int, log: Path, progress: BuildProgress
-) -> Path:
+    sources: Path, toolchain: Toolchain, inputs: BuildInputs, jobs: int, log: Path, progress: BuildProgress,
+    environ: Mapping[str, str] | None = None,
+) -> Path:  # fmt: skip
     """Builds the wheel.
 
     Args:
@@ -145,6 +146,7 @@ def build_wheel(
         jobs: how many files to compile at once.
         log: file for the whole output of the build.
         progress: told of every line.
+        environ: variables to start from; those of the process if None.
 
     Returns:
         The path of the wheel, within the sources.
@@ -156,7 +158,7 @@ def build_wheel(
     log.parent.mkdir(parents=True, exist_ok=True)
     # With -q, setup.py neither fetches its own requirements nor hands make's VERBOSE=1 to ninja.
     command = [sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", "dist"]
-    status = _run_logged(command, sources, build_environment(toolchain, inputs, jobs), log, progress)
+    status = _run_logged(command, sources, build_environment(toolchain, inputs, jobs, environ), log, progress)
     wheels = sorted((sources / "dist").glob("horovod-*.whl"))
     if status != 0 or len(wheels) != 1:
         _raise_failure(log)

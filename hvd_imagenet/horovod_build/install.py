@@ -1,16 +1,19 @@
 """`install-horovod`: from the cache where possible, else built; then installed and tried."""
 
+import os
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build import wheel_cache
 from hvd_imagenet.horovod_build.builder import build_info, build_wheel, default_jobs
-from hvd_imagenet.horovod_build.inputs import BuildInputs, gather_inputs
+from hvd_imagenet.horovod_build.gpu import gpu_variables, name_for_the_linker
+from hvd_imagenet.horovod_build.inputs import BuildInputs, gather_inputs, requested_frameworks
 from hvd_imagenet.horovod_build.installed import has_extension, read_build_info
 from hvd_imagenet.horovod_build.patch import apply_patches
 from hvd_imagenet.horovod_build.patches import PATCHES
@@ -73,14 +76,17 @@ def _refreshed(root: Path, inputs: BuildInputs, folder: Path, progress: BuildPro
 
 
 def _build(
-    root: Path, toolchain: Toolchain, inputs: BuildInputs, jobs: int, folder: Path, progress: BuildProgress
-) -> Path:
+    root: Path, toolchain: Toolchain, inputs: BuildInputs, environ: Mapping[str, str], jobs: int, folder: Path,
+    progress: BuildProgress,
+) -> Path:  # fmt: skip
     progress.say(f"fetching Horovod {VERSION} from the package index")
     sources = unpack(fetch_sdist(root), folder)
     apply_patches(sources, PATCHES)
     log = root / "logs" / f"horovod-{inputs.key()}.log"
     progress.say(f"building with {len(PATCHES)} patches, {jobs} at once; the full output goes to {log}")
-    return build_wheel(sources, toolchain, inputs, jobs, log, progress)
+    if nccl := environ.get("HOROVOD_NCCL_HOME"):
+        name_for_the_linker(Path(nccl))
+    return build_wheel(sources, toolchain, inputs, jobs, log, progress, environ)
 
 
 def install_horovod(force: bool = False, jobs: int | None = None, progress: BuildProgress | None = None) -> None:
@@ -97,7 +103,9 @@ def install_horovod(force: bool = False, jobs: int | None = None, progress: Buil
     progress = BuildProgress() if progress is None else progress
     started_s = time.monotonic()
     toolchain = find_toolchain()
-    inputs = gather_inputs(toolchain, Path(sysconfig.get_path("platlib")))
+    packages = Path(sysconfig.get_path("platlib"))
+    environ = {**os.environ, **gpu_variables(os.environ, packages, requested_frameworks(os.environ))}
+    inputs = gather_inputs(toolchain, packages, environ)
     built_for = ", ".join(f"{name} {version}" for name, version in inputs.frameworks)
     if not force and _is_installed(inputs):
         progress.say(f"Horovod {VERSION} for {built_for} is installed already (build {inputs.key()}); --force rebuilds")
@@ -111,7 +119,7 @@ def install_horovod(force: bool = False, jobs: int | None = None, progress: Buil
         progress.say(f"Horovod {VERSION} for {built_for}, {toolchain.mpi_version or 'without MPI'}")
         with tempfile.TemporaryDirectory(prefix="hvd-imagenet-") as folder:
             built = None if force else _refreshed(root, inputs, Path(folder), progress)
-            built = built or _build(root, toolchain, inputs, jobs or default_jobs(), Path(folder), progress)
+            built = built or _build(root, toolchain, inputs, environ, jobs or default_jobs(), Path(folder), progress)
             _pip_install(built)
             for name, _ in inputs.frameworks:
                 progress.say(f"trying horovod.{name}")

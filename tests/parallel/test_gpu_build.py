@@ -26,11 +26,7 @@ pytestmark = [pytest.mark.gpu_build, pytest.mark.timeout(4500)]
 TORCH = os.environ.get("GPU_TORCH", "")
 """A version whose build for PyPI has CUDA; that of constraints.txt if empty."""
 # As it stands in README.
-BUILD = """\
-NCCL=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/nccl
-ln -sf libnccl.so.2 $NCCL/lib/libnccl.so
-export HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_HOME=$NCCL HOROVOD_NCCL_LINK=SHARED
-CUDA_HOME=/usr/local/cuda HOROVOD_CUDA_HOME=/usr/local/cuda .venv/bin/hvd-imagenet install-horovod"""
+BUILD = "HOROVOD_GPU_OPERATIONS=NCCL CUDA_HOME=/usr/local/cuda .venv/bin/hvd-imagenet install-horovod"
 # hvd-imagenet of an environment in which this checkout is not installed.
 PROGRAM = '#!/bin/sh\nexec "${0%/*}/python" -m hvd_imagenet "$@"\n'
 FREE_BYTES = 15e9
