@@ -36,6 +36,7 @@ class RunConfig:
         max_iterations: stop after so many, counted from the start of the run; None for the recipe's.
         dtype: of weights and computation, one of DTYPES.
         amp_dtype: of automatic mixed precision, one of AMP_DTYPES, or None.
+        tf32: let GPUs multiply float32 with 10 bits of mantissa, which is faster there.
         channels_last: memory layout of activations and weights.
         torchcompile: compile the network with torch.compile.
         compression: of gradients on the wire, one of COMPRESSIONS.
@@ -70,6 +71,7 @@ class RunConfig:
     max_iterations: int | None = None
     dtype: str = "float32"
     amp_dtype: str | None = None
+    tf32: bool = False
     channels_last: bool = False
     torchcompile: bool = False
     compression: str = "none"
@@ -96,3 +98,5 @@ class RunConfig:
                 raise ValueError(f"{name} must be left out with framework keras: {remedy}")
         if self.amp_dtype is not None and self.dtype != "float32":
             raise ValueError(f"amp_dtype must be left out with dtype {self.dtype}: mixed precision is of float32")
+        if self.tf32 and self.dtype != "float32":
+            raise ValueError(f"tf32 must be left out with dtype {self.dtype}: TensorFloat-32 is of float32")

@@ -65,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("computing: what changes the result by rounding alone").add_argument
     add("--dtype", choices=DTYPES, help="of weights (default: float32)")
     add("--amp-dtype", choices=AMP_DTYPES, help="automatic mixed precision")
+    add(
+        "--tf32",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="let GPUs multiply float32 as TensorFloat-32: faster, 1e-3 in place of 1e-7",
+    )
     add("--channels-last", action=argparse.BooleanOptionalAction, default=None, help="memory layout; faster on CPUs")
     add("--torchcompile", action=argparse.BooleanOptionalAction, default=None, help="compile the network")
     add("--compression", choices=COMPRESSIONS, help="of gradients on the wire (default: none)")

@@ -11,7 +11,7 @@ from hvd_imagenet.communicator import Communicator, share, together
 from hvd_imagenet.job import in_job
 from hvd_imagenet.keras.evaluation import evaluate, validation_batches
 from hvd_imagenet.keras.network import build_network
-from hvd_imagenet.keras.session import choose_device, join_job
+from hvd_imagenet.keras.session import choose_device, join_job, set_backends
 from hvd_imagenet.keras.variables import copy_into, model_variables
 
 
@@ -41,6 +41,7 @@ def _evaluate(path: Path, data: Path, threads: int | None, communicator: Communi
     together(communicator, lambda: choose_device(communicator.local_rank))
     opened = open_checkpoint(path, data, threads, communicator)
     keras.config.set_floatx(opened.config.dtype)
+    set_backends(tf32=opened.config.tf32)
     network = build_network(opened.recipe, opened.config, len(opened.validation.classes), 1)
     together(communicator, lambda: copy_into(model_variables(network.model), opened.weights, opened.what))
     mine = validation_batches(opened.reader(), share(len(opened.validation), communicator))

@@ -86,3 +86,23 @@ def choose_device(local_rank: int) -> str:
     tf.config.set_visible_devices(devices[index], "GPU")
     tf.config.experimental.set_memory_growth(devices[index], True)
     return "gpu"
+
+
+def set_backends(deterministic: bool = False, tf32: bool = False) -> None:
+    """Chooses how kernels compute, before the first of them.
+
+    Args:
+        deterministic: the same bits from run to run; TensorFlow cannot take it back.
+        tf32: let GPUs multiply float32 with 10 bits of mantissa, which is TensorFlow's own default.
+
+    Example:
+        >>> set_backends()
+        >>> import tensorflow
+        >>> tensorflow.config.experimental.tensor_float_32_execution_enabled()
+        False
+    """
+    import tensorflow as tf
+
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_tensor_float_32_execution(tf32)

@@ -37,7 +37,7 @@ from hvd_imagenet.keras.evaluation import validation_batches
 from hvd_imagenet.keras.network import build_network
 from hvd_imagenet.keras.optimizer import DistributedOptimizer
 from hvd_imagenet.keras.optimizers import optimizer_of
-from hvd_imagenet.keras.session import choose_device, join_job
+from hvd_imagenet.keras.session import choose_device, join_job, set_backends
 from hvd_imagenet.keras.variables import copy_into, model_variables
 from hvd_imagenet.preemption import Signals, WatchedReader
 from hvd_imagenet.progress import Progress
@@ -64,8 +64,7 @@ def train(recipe: Recipe, config: RunConfig, signals: Signals | None = None) -> 
 
     def run() -> None:
         device = together(communicator, lambda: choose_device(communicator.local_rank))
-        if config.deterministic:
-            tf.config.experimental.enable_op_determinism()
+        set_backends(config.deterministic, config.tf32)
         Trainer(recipe, config, prepare(recipe, config, communicator), device, signals).run()
 
     in_job(communicator, hvd.shutdown, run)

@@ -10,7 +10,7 @@ from hvd_imagenet.communicator import Communicator, together
 from hvd_imagenet.job import in_job
 from hvd_imagenet.torch.evaluation import evaluate
 from hvd_imagenet.torch.network import build_network
-from hvd_imagenet.torch.session import choose_device, join_job
+from hvd_imagenet.torch.session import choose_device, join_job, set_backends
 from hvd_imagenet.torch.state import copy_into, model_tensors
 
 
@@ -39,6 +39,7 @@ def evaluate_checkpoint(
 def _evaluate(path: Path, data: Path, threads: int | None, communicator: Communicator) -> dict[str, Any] | None:
     opened = open_checkpoint(path, data, threads, communicator)
     device = together(communicator, lambda: choose_device(communicator.local_rank))
+    set_backends(tf32=opened.config.tf32)
     network = build_network(opened.recipe, opened.config, len(opened.validation.classes), 1, device)
     together(communicator, lambda: copy_into(model_tensors(network.model), opened.weights, opened.what))
     sums = evaluate(network, opened.reader(), len(opened.validation), communicator)

@@ -70,3 +70,23 @@ def choose_device(local_rank: int) -> torch.device:
         )
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
+
+
+def set_backends(deterministic: bool = False, tf32: bool = False) -> None:
+    """Chooses how kernels compute, before the first of them.
+
+    The size of a batch does not change, so that cuDNN's search for the fastest convolutions is worth its time. Float32
+    means float32, unless the user wants TensorFloat-32: PyTorch itself takes that for convolutions.
+
+    Args:
+        deterministic: the same bits from run to run; there is no search then.
+        tf32: multiply float32 with 10 bits of mantissa.
+
+    Example:
+        >>> set_backends()
+        >>> torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
+        (True, False)
+    """
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32

@@ -42,7 +42,7 @@ from hvd_imagenet.torch.evaluation import evaluate, sums_of_batch, to_device
 from hvd_imagenet.torch.nonfinite import AveragesBefore, all_finite, passes_concerned
 from hvd_imagenet.torch.optimizer import DistributedOptimizer, clip_gradients
 from hvd_imagenet.torch.optimizers import optimizer_of
-from hvd_imagenet.torch.session import choose_device, join_job
+from hvd_imagenet.torch.session import choose_device, join_job, set_backends
 from hvd_imagenet.torch.state import checkpoint_tensors, load_into, model_tensors, momentum_buffers, versions
 from hvd_imagenet.training_run import NOTES
 
@@ -65,9 +65,7 @@ def train(recipe: Recipe, config: RunConfig, signals: Signals | None = None) -> 
 
     def run() -> None:
         device = together(communicator, lambda: choose_device(communicator.local_rank))
-        if config.deterministic:
-            torch.use_deterministic_algorithms(True)
-            torch.backends.cudnn.benchmark = False
+        set_backends(config.deterministic, config.tf32)
         Trainer(recipe, config, prepare(recipe, config, communicator), device, signals).run()
 
     in_job(communicator, hvd.shutdown, run)

@@ -71,6 +71,7 @@ REFUSED: list[tuple[list[str], dict[str, str], list[str]]] = [
     (["--channels-last"], {}, ["channels_last must be left out with framework keras", "channels-last already"]),
     (["--torchcompile"], {}, ["torchcompile must be left out with framework keras", "compiled to a TensorFlow graph"]),
     (["--amp-dtype", "bfloat16", "--dtype", "float64"], {}, ["amp_dtype must be left out with dtype float64"]),
+    (["--tf32", "--dtype", "float64"], {}, ["tf32 must be left out with dtype float64"]),
     ([], {"KERAS_BACKEND": "torch"}, ["KERAS_BACKEND=torch", "unset KERAS_BACKEND, or use --framework torch"]),
     ([], {"KERAS_BACKEND": "jax"}, ["Keras' backend is 'jax'", "KERAS_BACKEND=tensorflow"]),
 ]
