@@ -84,7 +84,7 @@ def test_only_the_spokesman_speaks_at_once(monkeypatch, rank, spokesman, waits):
     monkeypatch.setattr(time, "sleep", slept.append)
     environment.elect_spokesman(spokesman)
     environment.quiet_unless_spokesman()
-    assert slept == ([10.0] if waits else [])
+    assert slept == ([20.0] if waits else [])
 
 
 def test_in_a_job_only_launch_knows_of_the_terminal(monkeypatch):
