@@ -41,8 +41,8 @@ SECRET_VARIABLE = "HVD_IMAGENET_SECRET"
 # How often `launch` has started this job before: 0, 1, ….
 RESTARTS_VARIABLE = "HVD_IMAGENET_RESTARTS"
 
-# Longer than a launcher needs to end the job once the spokesman has left (Open MPI: under a second, but more than 10 s on
-# a machine with eight times as much to do as it has cores); a mistake of one rank alone is still told within 30 s.
+# Longer than a launcher needs to end the job once the spokesman has left (Open MPI: under a second, but more than 10 s
+# on a machine with seven times as much to do as it has cores); a mistake of one rank alone is still told within 30 s.
 _WAIT_FOR_SPOKESMAN_S = 20.0
 _spokesman = 0
 
