@@ -1,6 +1,7 @@
 """What concerns the doctests of the package and all tests."""
 
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,11 @@ sys.path.insert(0, str(Path(__file__).parent / "tests" / "parallel"))
 from ranks import program, run
 
 from hvd_imagenet.data.listing import list_dataset
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Lets Ctrl-C end what the tests start: a shell's job in the background ignores it, and its children with it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
