@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from training_jobs import (
+    at_once,
     distance,
     images_taken,
     losses,
@@ -37,12 +38,14 @@ def test_12_ten_iterations_are_five_a_kill_and_five(
     few_digits: Path, tmp_path: Path, ranks: int, launcher: str, words: list[str]
 ) -> None:
     whole, out, lives = tmp_path / "whole", tmp_path / "run", [tmp_path / "life-0", tmp_path / "life-1"]
-    done = train(ranks, few_digits, whole, *TEN, *words, launcher=launcher)
-    assert done.returncode == 0, done.stdout + done.stderr
     saved = out / "checkpoints" / "iteration-00000005"
     hooks = plan(signals=[[ranks - 1, "computing", 7, "SIGKILL"]], after=saved, images=lives[0])
-    done = train(ranks, few_digits, out, *TEN, *words, hooks=hooks, launcher=launcher)
-    assert done.returncode == 128 + signal.SIGKILL, done.stdout + done.stderr
+    undisturbed, killed = at_once(
+        lambda: train(ranks, few_digits, whole, *TEN, *words, launcher=launcher),
+        lambda: train(ranks, few_digits, out, *TEN, *words, hooks=hooks, launcher=launcher),
+    )
+    assert undisturbed.returncode == 0, undisturbed.stdout + undisturbed.stderr
+    assert killed.returncode == 128 + signal.SIGKILL, killed.stdout + killed.stderr
     done = train(ranks, few_digits, out, *TEN, *words, hooks=plan(images=lives[1]), launcher=launcher)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "going on at iteration 5" in done.stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_jobs import is_one_error, losses, newest, plan, rows, tensors, train
+from training_jobs import at_once, is_one_error, losses, newest, plan, rows, tensors, train
 
 from hvd_imagenet.core.minibatch import Minibatch
 from hvd_imagenet.core.sharding import Stream
@@ -61,9 +61,12 @@ def test_18_skipped_alike_on_any_number_of_ranks(few_digits: Path, tmp_path: Pat
     words = [*words, "--dtype", "float64", "--skip-nonfinite", "2", "--max-iterations", "8", "--model-ema"]
     poison = [[0, 2, "loss", "nan"], [0, 6, "gradient", "inf"]]
     alone, on_three = tmp_path / "alone", tmp_path / "three"
-    for out, ranks, on in ((alone, 1, 0), (on_three, 3, 2)):
-        hooks = plan(poison=[[on, *each[1:]] for each in poison])
-        done = train(ranks, few_digits, out, *words, hooks=hooks)
+    hooks = {on: plan(poison=[[on, *each[1:]] for each in poison]) for on in (0, 2)}
+    jobs = at_once(
+        lambda: train(1, few_digits, alone, *words, hooks=hooks[0]),
+        lambda: train(3, few_digits, on_three, *words, hooks=hooks[2]),
+    )
+    for done, out, on in zip(jobs, (alone, on_three), hooks, strict=True):
         assert done.returncode == 0, done.stdout + done.stderr
         assert "no update is made (2 of --skip-nonfinite 2)" in done.stdout
         assert json.loads((out / "summary.json").read_text())["nonfinite_skipped"] == 2

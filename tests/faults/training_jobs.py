@@ -4,6 +4,8 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,12 @@ def train(
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     of_test = {"PATH": path, **ROOT_MAY_RUN, "TF_NUM_INTEROP_THREADS": "1", "HOROVOD_CYCLE_TIME": "2"}
     return run(started, timeout_s=timeout_s, **{**of_test, **variables})
+
+
+def at_once(*jobs: Callable[[], Any]) -> list[Any]:
+    """What jobs come to that run beside each other: much of each is importing, and waiting for the disk."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        return [begun.result() for begun in [pool.submit(job) for job in jobs]]
 
 
 def newest(out: Path) -> int:
