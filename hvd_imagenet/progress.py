@@ -46,10 +46,11 @@ def epoch_line(epoch: int, epochs: float, lr: float, speed: float, train: Sums, 
         >>> epoch_line(0, 90, 0.1, 1234.5, Sums(4, 2.0, 3, 4), Sums(2, 1.0, 1, 2))
         'epoch  1/90  lr 0.1     loss 0.5000  error 25.00 % val 50.00 %  1,234 img/s'
     """
+    loss = f"{train.mean_loss:.4f}" if train.mean_loss < 10 else f"{train.mean_loss:#.4g}"
     # "100.00" loses its last digit: it is as wide as the others then.
     error, val_error = (f"{percent:5.2f}"[:5] for percent in (train.error, validation.error))
     return (
-        f"epoch {epoch + 1:>2}/{epochs:g}  lr {lr:<6.3g}  loss {train.mean_loss:#.4g}  "
+        f"epoch {epoch + 1:>2}/{epochs:g}  lr {lr:<6.3g}  loss {loss}  "
         f"error {error} % val {val_error} %  {speed:,.0f} img/s"
     )
 

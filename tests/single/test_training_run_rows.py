@@ -125,7 +125,7 @@ def test_the_numbers_of_a_row(tmp_path):
         "images_per_second": "1234.6",
         "data_wait_percent": "",
     }
-    assert lines == ["epoch  1/1  lr 0.05    loss 2.000  error 50.00 % val 20.00 %  1,235 img/s"]
+    assert lines == ["epoch  1/1  lr 0.05    loss 2.0000  error 50.00 % val 20.00 %  1,235 img/s"]
     with (tmp_path / "iterations.csv").open() as file:
         assert [(row["iteration"], row["epoch"], row["loss"]) for row in csv.DictReader(file)] == [
             ("0", "0.000000", "1.0"),
