@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hvd_imagenet.asked_file import write_asked_for
 from hvd_imagenet.doctor.examination import examine_hosts
 from hvd_imagenet.doctor.table import as_json as hosts_as_json
 from hvd_imagenet.doctor.table import as_table
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         findings = examine()
         in_json, shown = as_json(findings), as_text(findings)
     if arguments.json is not None and arguments.json != "-":
-        _write(Path(arguments.json), in_json)
+        write_asked_for("--json", Path(arguments.json), in_json)
     print(in_json if arguments.json == "-" else shown)
     return 0 if works(findings) else 1
 
@@ -66,15 +67,6 @@ def _hosts(arguments: argparse.Namespace) -> Sequence[Host]:
         if value is not None:
             raise UserError(f"{option} {value}: is looked for on hosts; name them with -H, this one as -H localhost")
     return ()
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(f"{text}\n")
-    except OSError as error:
-        raise UserError(
-            f"--json {path}: cannot be written ({error.strerror}); name a file in a folder of yours"
-        ) from error
 
 
 def _say(line: str) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from hvd_imagenet.asked_file import write_asked_for
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.planner import asked as asked_for
 from hvd_imagenet.planner import figure, paper, table
@@ -78,7 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n".join([*lines, "", table.table(points, times_s, arguments.epochs), ""]))
     print("\n".join(table.remarks(largest, others, stop, load)))
     if arguments.json is not None:
-        _write(arguments.json, json.dumps(table.as_json(profile, cluster, load, points, times_s), indent=1))
+        in_json = table.as_json(profile, cluster, load, points, times_s)
+        write_asked_for("--json", arguments.json, json.dumps(in_json, indent=1))
     if arguments.figure is not None:
         measured_s = paper.MEASURED_S if _is_the_papers(arguments) else {}
         figure.draw(arguments.figure, points, lines[0], measured_s)
@@ -105,12 +107,3 @@ def _cluster(arguments: argparse.Namespace, profile: Profile) -> Cluster:
             arguments.cores, arguments.images_per_core, arguments.storage_mb, arguments.image_kb
         ),
     )
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(f"{text}\n")
-    except OSError as error:
-        raise UserError(
-            f"--json {path}: cannot be written ({error.strerror}); name a file in a folder of yours"
-        ) from error

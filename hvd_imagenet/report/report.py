@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hvd_imagenet.asked_file import write_asked_for
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.report import benchmarks, tables
 from hvd_imagenet.report.figures import figures_of, save
@@ -56,15 +57,15 @@ def report_runs(paths: Sequence[Path], by: Sequence[str], files: Files) -> str:
     for name, make in (("csv", tables.as_csv), ("markdown", tables.as_markdown), ("latex", tables.as_latex)):
         path = getattr(files, name)
         if path is not None:
-            tables.write(f"--{name}", path, make(groups))
+            write_asked_for(f"--{name}", path, make(groups))
     if files.json is not None:
-        tables.write("--json", files.json, tables.as_json(groups, runs))
+        write_asked_for("--json", files.json, tables.as_json(groups, runs))
     figures = figures_of(groups) if files.out is not None or files.html is not None else []
     if files.out is not None:
         names = sorted({path.stem for path in save(figures, files.out)})
         shown += f"\n\nfigures in {files.out}: " + (", ".join(names) or "none; no run has a row yet")
     if files.html is not None:
-        tables.write("--html", files.html, as_html(groups, runs, figures, time.time()))
+        write_asked_for("--html", files.html, as_html(groups, runs, figures, time.time()))
     return shown
 
 

@@ -3,12 +3,10 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hvd_imagenet.errors import UserError
 from hvd_imagenet.report import state
 from hvd_imagenet.report.groups import Group, as_frame, common_fields, words
 from hvd_imagenet.report.run import Run
@@ -180,25 +178,6 @@ def run_row(run: Run) -> dict[str, Any]:
         "final": summary.get("val_error_final") if run.finished else None,
         "images_per_second": _number(run.images_per_second),
     }
-
-
-def write(option: str, path: Path, text: str) -> None:
-    """Writes a file that the user has asked for.
-
-    Args:
-        option: that named it.
-        path: of the file.
-        text: its contents.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        path.write_text(text if text.endswith("\n") else f"{text}\n")
-    except OSError as error:
-        raise UserError(
-            f"{option} {path}: cannot be written ({error.strerror}); name a file in a folder of yours"
-        ) from error
 
 
 def _percent(mean: float, deviation: float) -> str:

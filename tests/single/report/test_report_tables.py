@@ -5,6 +5,7 @@ import json
 import pytest
 from made_up_runs import make_run
 
+from hvd_imagenet.asked_file import write_asked_for
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.report import tables
 from hvd_imagenet.report.groups import grouped
@@ -122,7 +123,7 @@ def test_broken_runs_alone_have_a_line_each_and_no_table(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_a_mistake(tmp_path):
     with pytest.raises(UserError) as mistake:
-        tables.write("--csv", tmp_path / "no" / "t.csv", "")
+        write_asked_for("--csv", tmp_path / "no" / "t.csv", "")
     assert str(mistake.value) == (
         f"--csv {tmp_path}/no/t.csv: cannot be written (No such file or directory); name a file in a folder of yours"
     )
