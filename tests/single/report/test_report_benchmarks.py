@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.report.benchmarks import BEGIN, END, as_markdown, rewritten, write_readme
+from hvd_imagenet.report.benchmarks import BEGIN, END, as_markdown, write_readme
 from hvd_imagenet.report.known_benchmarks import KNOWN
 
 ROOT = Path(__file__).parents[3]
@@ -107,13 +107,6 @@ def test_every_figure_that_has_a_name_is_in_the_committed_results():
                 value = value[key]
             assert isinstance(value, int | float), (name, figure.path)
         assert set(known.left_out) <= set(found.get("ratios", {}))
-
-
-def test_the_section_of_readme_is_what_report_writes():
-    """There need not be one yet."""
-    readme = (ROOT / "README.md").read_text()
-    if BEGIN in readme:
-        assert rewritten(readme, as_markdown(RESULTS)) == readme
 
 
 def test_only_the_section_is_rewritten(tmp_path):
