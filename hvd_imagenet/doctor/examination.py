@@ -23,7 +23,7 @@ from hvd_imagenet.doctor.resources import (
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build.finding import Finding
 from hvd_imagenet.launcher.hosts import Host
-from hvd_imagenet.launcher.mpirun import default_processes
+from hvd_imagenet.launcher.machine import default_processes
 
 
 class Examined(NamedTuple):

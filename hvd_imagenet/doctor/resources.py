@@ -7,7 +7,7 @@ from hvd_imagenet.doctor.naming import among, by_value
 from hvd_imagenet.doctor.report import Report
 from hvd_imagenet.horovod_build.finding import Finding
 from hvd_imagenet.launcher.hosts import Host
-from hvd_imagenet.launcher.mpirun import default_processes
+from hvd_imagenet.launcher.machine import default_processes
 
 # A process's own files and threads, and up to four connections to every other process (MPI, Gloo's contexts).
 _OWN_FILES = 256

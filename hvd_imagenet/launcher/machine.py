@@ -70,6 +70,22 @@ def visible_gpus(listing: str, chosen: str | None) -> int:
     return min(present, len([device for device in chosen.split(",") if device.strip() not in ("", "-1")]))
 
 
+def default_processes(machine: Machine) -> int:
+    """The number of processes where the user names none: one a GPU, or one a core where there is no GPU.
+
+    Args:
+        machine: what this machine offers.
+
+    Returns:
+        At least 1.
+
+    Example:
+        >>> default_processes(Machine(cores=64, gpus=8, whole=True))
+        8
+    """
+    return machine.gpus or machine.cores
+
+
 def this_machine() -> Machine:
     """Asks the kernel for the cores, and nvidia-smi, where there is one, for the GPUs.
 

