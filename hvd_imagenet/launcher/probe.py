@@ -50,7 +50,7 @@ class Found(NamedTuple):
     Args:
         machine: its cores and GPUs.
         version: of hvd_imagenet.
-        addresses: IPv4 address of each network interface.
+        addresses: IPv4 address of each network interface that is up.
         seen_from: address of the host that asks, as this one sees it; None without ssh.
     """
 
@@ -70,8 +70,12 @@ def look() -> Found:
         >>> look().addresses["lo"]
         '127.0.0.1'
     """
+    up = {name for name, status in psutil.net_if_stats().items() if status.isup}
     addresses = {
-        name: each.address for name, of in psutil.net_if_addrs().items() for each in of if each.family == socket.AF_INET
+        name: each.address
+        for name, of in psutil.net_if_addrs().items()
+        for each in of
+        if name in up and each.family == socket.AF_INET
     }
     connection = os.environ.get("SSH_CONNECTION", "").split()
     return Found(this_machine(), __version__, addresses, connection[0] if connection else None)
@@ -99,13 +103,13 @@ def check_interface(interface: str, addresses: dict[str, str]) -> str:
 
     Args:
         interface: its name.
-        addresses: of all that there are.
+        addresses: of all that are up.
 
     Returns:
         Its IPv4 address.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: none of this name is up.
 
     Example:
         >>> check_interface("lo", {"lo": "127.0.0.1"})
@@ -113,7 +117,7 @@ def check_interface(interface: str, addresses: dict[str, str]) -> str:
     """
     if interface not in addresses:
         raise UserError(
-            f"--network-interface {interface}: this host has none of this name with an IPv4 address; "
+            f"--network-interface {interface}: this host has none of this name that is up with an IPv4 address; "
             f"it has {', '.join(sorted(addresses))}"
         )
     return addresses[interface]
@@ -159,7 +163,7 @@ def probe(host: str, interface: str | None) -> Found | str:
     if found.version != __version__:
         return f"it has hvd_imagenet {found.version}, this host {__version__}; install the same"
     if interface is not None and interface not in found.addresses:
-        return f"it has no network interface {interface}; it has {', '.join(sorted(found.addresses))}"
+        return f"it has no network interface {interface} that is up; it has {', '.join(sorted(found.addresses))}"
     return found
 
 

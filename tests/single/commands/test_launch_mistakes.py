@@ -58,7 +58,7 @@ def fake_slurm(path: Path, mpi: str = "pmix", node: str = "NodeAddr=127.0.0.1") 
         (["--launcher", "bsub"], "argument --launcher: invalid choice: 'bsub' (choose from "),
         (
             ["--network-interface", "ib7"],
-            "--network-interface ib7: this host has none of this name with an IPv4 address",
+            "--network-interface ib7: this host has none of this name that is up with an IPv4 address",
         ),
         (["--allreduce-algorithm", "tree"], "argument --allreduce-algorithm: invalid choice: 'tree' (choose from "),
         (["--cycle-time-ms", "-1"], "--cycle-time-ms -1: milliseconds, more than 0"),

@@ -1,8 +1,11 @@
 import os
 import shlex
+import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from hvd_imagenet import __version__
@@ -70,7 +73,7 @@ ANSWERS = {
     ),
     "another network": (
         f"""echo '[[4, 0, true], "{__version__}", {{"lo": "127.0.0.1", "eth0": "10.0.0.1"}}, null]'""",
-        "it has no network interface ib7; it has eth0, lo",
+        "it has no network interface ib7 that is up; it has eth0, lo",
     ),
 }
 
@@ -109,9 +112,25 @@ def test_this_host_needs_no_ssh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     assert probe(name, "lo") == look()
 
 
+def test_interfaces_that_are_down_or_without_an_ipv4_address_are_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def address(family: socket.AddressFamily, text: str) -> SimpleNamespace:
+        return SimpleNamespace(family=family, address=text)
+
+    addresses = {
+        "lo": [address(socket.AF_INET, "127.0.0.1"), address(socket.AF_INET6, "::1")],
+        "eth0": [address(socket.AF_INET6, "fe80::1%eth0"), address(socket.AF_INET, "10.0.0.1")],
+        "eth1": [address(socket.AF_INET6, "fe80::2%eth1")],
+        "docker0": [address(socket.AF_INET, "172.17.0.1")],
+    }
+    stats = {name: SimpleNamespace(isup=name != "docker0") for name in addresses}
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: addresses)
+    monkeypatch.setattr(psutil, "net_if_stats", lambda: stats)
+    assert look().addresses == {"lo": "127.0.0.1", "eth0": "10.0.0.1"}
+
+
 def test_an_interface_that_this_host_does_not_have() -> None:
     with pytest.raises(UserError) as caught:
         check_interface("ib7", {"lo": "127.0.0.1", "eth0": "10.0.0.1"})
     assert str(caught.value) == (
-        "--network-interface ib7: this host has none of this name with an IPv4 address; it has eth0, lo"
+        "--network-interface ib7: this host has none of this name that is up with an IPv4 address; it has eth0, lo"
     )
