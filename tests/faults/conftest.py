@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from training_jobs import train
+from training_jobs import SECRET, train
 
 _PR_SET_CHILD_SUBREAPER = 36
 _GONE_WITHIN_S = 10.0
@@ -54,8 +54,11 @@ def _alive(before: set[psutil.Process]) -> list[psutil.Process | threading.Threa
 
 @pytest.fixture(scope="session")
 def undisturbed(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of training_jobs.train to which nothing happens, with checkpoints after iterations 4, 8 and 12."""
+    """A run of training_jobs.train to which nothing happens, with checkpoints after iterations 4, 8 and 12.
+
+    There is a secret in the environment of its user.
+    """
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = train(2, few_digits, out)
+    done = train(2, few_digits, out, WANDB_API_KEY=SECRET)
     assert done.returncode == 0, done.stderr
     return out

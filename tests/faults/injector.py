@@ -1,110 +1,139 @@
-"""Runs a command of hvd-imagenet with a fault: `python injector.py FAULT@RANK:ITERATION --fault-log FILE train …`.
+"""The one injector: `python injector.py PLAN WORDS…` runs `hvd_imagenet WORDS…` with faults.
 
-The fault comes when that rank begins to compute that iteration, in the first start of the job only; with a further
-:PATH not before that is there, such as a checkpoint, which is written beside the training. It hooks the heartbeat, so
-that the product has no switch for faults. Every beat of rank 0, and the fault, becomes a line of JSON in FILE: time_s
-(of the epoch), rank, restarts, action, iteration.
+PLAN is JSON. "faults": a list of WHAT@RANK:ITERATION or WHAT@RANK:ITERATION:ACTION, for WHAT see faults.py: it comes
+once, when the rank begins the action ("computing" unless given) of the iteration (empty: of any), in the first start of
+the job only; for a fault of a checkpoint the iteration is the checkpoint's. "after": a path for which kill waits, such
+as a checkpoint's, which is written beside the training. "log": a file that gets a line of JSON for every beat of rank 0
+and every fault: time_s (of the epoch), rank, restarts, action, iteration. "images": a folder for logs of the images
+that each rank has taken. "words": a list of [rank, words] that this rank alone is given in addition.
+
+The program itself has no such switches: they hang on its heartbeat.
 """
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import faults
 from waiting import wait_for
 
 from hvd_imagenet import heartbeat
 from hvd_imagenet.launcher.environment import RESTARTS_VARIABLE, launched_rank
 
-SLOW_S = 10.0
+RANK = launched_rank() or 0
+RESTARTS = int(os.environ.get(RESTARTS_VARIABLE, "0"))
 
 
-def raise_error() -> None:
-    raise RuntimeError("injected fault")
+@dataclass(frozen=True)
+class Fault:
+    """What happens, to whom, and when."""
+
+    what: str
+    rank: int
+    iteration: int | None
+    action: str
+
+    @classmethod
+    def of(cls, text: str) -> "Fault":
+        """From WHAT@RANK:ITERATION:ACTION."""
+        what, _, place = text.partition("@")
+        rank, iteration, action = (*place.split(":", 2), "computing")[:3]
+        return cls(what, int(rank), int(iteration) if iteration else None, action)
 
 
-def kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+class Injector:
+    """The heartbeat of a rank, with the faults that the plan holds for it."""
+
+    def __init__(self, plan: dict[str, Any], framework: str) -> None:
+        planned = [Fault.of(text) for text in plan.get("faults", [])]
+        own = [fault for fault in planned if fault.rank == RANK] if RESTARTS == 0 else []
+        self.left = [fault for fault in own if fault.what not in faults.OfCheckpoint.FAULTS]
+        self.after: str | None = plan.get("after")
+        self.log: str | None = plan.get("log")
+        self.iteration = -1
+        self.beat = heartbeat.beat
+        self.computing = faults.of_computing((fault.what for fault in own), framework)
+        self.of_checkpoints = [
+            faults.OfCheckpoint(fault.what, fault.iteration or 0) for fault in own if fault not in self.left
+        ]
+
+    def hooked(self, action: str, iteration: int | None = None) -> None:
+        """Takes the place of heartbeat.beat."""
+        for fault in self.of_checkpoints:
+            fault.hold(iteration)
+        self.beat(action, iteration)
+        self.write(action, iteration, only_of=0)
+        self.iteration = self.iteration if iteration is None else iteration
+        if self.computing is not None and action.startswith("computing"):
+            self.computing.begin(None)
+        for each in list(self.left):
+            if action.startswith(each.action) and each.iteration in (None, self.iteration):
+                self.left.remove(each)
+                self.inject(each.what)
+
+    def inject(self, what: str) -> None:
+        if what == "kill" and self.after is not None:
+            wait_for(Path(self.after))
+        self.write(f"fault {what}", self.iteration, only_of=RANK)
+        if what in faults.OF_PROCESSES:
+            faults.OF_PROCESSES[what]()
+        else:
+            assert self.computing is not None
+            self.computing.begin(what)
+
+    def write(self, action: str, iteration: int | None, *, only_of: int) -> None:
+        if self.log is not None and only_of == RANK:
+            line = {"time_s": time.time(), "rank": RANK, "restarts": RESTARTS, "action": action, "iteration": iteration}
+            with open(self.log, "a") as file:
+                file.write(json.dumps(line) + "\n")
 
 
-def stop() -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
+def log_images(injector: Injector, folder: Path) -> None:
+    """Writes a line for every batch that a rank takes: its iteration, and the images in the order of the stream."""
+    from hvd_imagenet.data.reader import Reader
+    from hvd_imagenet.data.transforms import Augmentation
+
+    folder.mkdir(parents=True, exist_ok=True)
+    original = Reader.batches
+
+    def batches(self: Any, requests: Any) -> Any:
+        if not isinstance(self._crop, Augmentation):
+            yield from original(self, requests)
+            return
+        asked: deque[Any] = deque()
+
+        def noted() -> Any:
+            for epochs, images in requests:
+                asked.append((epochs.tolist(), images.tolist()))
+                yield epochs, images
+
+        with (folder / f"rank-{RANK}.jsonl").open("a") as log:
+            for pixels, labels in original(self, noted()):
+                epochs, images = asked.popleft()
+                assert labels.tolist() == self._images.labels[images].tolist()
+                print(json.dumps([injector.iteration, epochs, images]), file=log, flush=True)
+                yield pixels, labels
+
+    Reader.batches = batches  # type: ignore[method-assign]
 
 
-def hold_gil() -> None:
-    ctypes.PyDLL(None).sleep(3600)  # PyDLL keeps the interpreter's lock during the call
-
-
-def be_slow() -> None:
-    time.sleep(SLOW_S)
-
-
-def skip_collective() -> None:
-    """Leaves out the next asynchronous allreduce of PyTorch that is called by its public name."""
-    import horovod.torch as hvd
-
-    allreduce, synchronize, skipped = hvd.allreduce_async_, hvd.synchronize, object()
-
-    def skip(tensor: object, *arguments: object, **options: object) -> object:
-        hvd.allreduce_async_ = allreduce
-        return skipped
-
-    hvd.allreduce_async_ = skip
-    hvd.synchronize = lambda handle: None if handle is skipped else synchronize(handle)
-
-
-FAULTS: dict[str, Callable[[], None]] = {
-    "none": lambda: None,
-    "raise": raise_error,
-    "kill": kill,
-    "stop": stop,
-    "gil": hold_gil,
-    "slow": be_slow,
-    "skip-collective": skip_collective,
-}
-
-
-def log_line(path: str, **fields: object) -> None:
-    with open(path, "a") as file:
-        file.write(json.dumps({"time_s": time.time(), **fields}) + "\n")
-
-
-def inject(fault: str, rank: int, iteration: int, after: Path | None, log: str) -> None:
-    """Hooks the heartbeat; call it before anything that imports `beat` is imported."""
-    beat, this_rank, restarts = heartbeat.beat, launched_rank() or 0, int(os.environ.get(RESTARTS_VARIABLE, "0"))
-    armed = restarts == 0 and this_rank == rank
-
-    def hooked(action: str, at: int | None = None) -> None:
-        nonlocal armed
-        beat(action, at)
-        if this_rank == 0:
-            log_line(log, rank=this_rank, restarts=restarts, action=action, iteration=at)
-        if armed and at == iteration and action.startswith("computing"):
-            armed = False
-            if after is not None:
-                wait_for(after)
-            log_line(log, rank=this_rank, restarts=restarts, action=f"fault {fault}", iteration=at)
-            FAULTS[fault]()
-
-    def with_name(action: str, iteration: int | None = None) -> None:
-        hooked(action, iteration)
-
-    heartbeat.beat = with_name
-
-
-def main(words: list[str]) -> int:
-    fault, _, place = words[0].partition("@")
-    rank, iteration, *after = place.split(":", 2)
-    assert words[1] == "--fault-log"
-    inject(fault, int(rank), int(iteration), Path(after[0]) if after else None, words[2])
+def main(text: str, words: list[str]) -> int:
+    plan = json.loads(text)
+    injector = Injector(plan, "keras" if "keras" in words else "torch")
+    heartbeat.beat = injector.hooked  # before anything that imports `beat` is imported
     from hvd_imagenet import cli
 
-    return cli.main(words[3:])
+    if "images" in plan:
+        log_images(injector, Path(plan["images"]))
+    for rank, more in plan.get("words", []):
+        words += more if rank == RANK else []
+    return cli.main(words)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 from ranks import program, run
 from training import losses
+from training_jobs import plan
 
 __all__ = ["RECIPE", "Job", "losses", "start"]
 
-INJECTOR = str(Path(__file__).with_name("injector.py"))
 # 24 of 92 images an iteration; a virtual worker has 2 of them, so that 4, 3, 2 and 1 processes can run it.
 RECIPE = ["--recipe", "digits", "--model", "resnet8", "--image-size", "16", "--validation-resize", "16"]
 RECIPE += ["--minibatch", "24", "--per-worker", "2", "--reference-lr", "0.05", "--reference-minibatch", "16"]
@@ -65,21 +64,24 @@ class Job:
 
 
 def start(
-    fault: str, data: Path, folder: Path, *, launch: list[str], train: list[str], timeout_s: float, **variables: str
-) -> Job:
+    fault: str, data: Path, folder: Path, *, launch: list[str], train: list[str], timeout_s: float,
+    after: Path | None = None, **variables: str,
+) -> Job:  # fmt: skip
     """Runs `launch … train …` to its end.
 
     Args:
-        fault: for the injector, FAULT@RANK:ITERATION or FAULT@RANK:ITERATION:PATH.
+        fault: for the injector, WHAT@RANK:ITERATION; empty for none.
         data: of the run.
         folder: new; gets the run folder `run` and the log.
         launch: options of `launch`.
         train: options of `train` beside RECIPE.
         timeout_s: hard limit, after which the test fails.
+        after: a path for which a kill waits.
         variables: of the environment.
     """
     log = folder / "log.jsonl"
-    words = [sys.executable, INJECTOR, fault, "--fault-log", str(log), "train", *RECIPE, *train]
+    injected = plan(*fault.split(), log=log, **({} if after is None else {"after": after}))
+    words = [*injected, "train", *RECIPE, *train]
     words += ["--data", str(data), "--out", str(folder / "run")]
     started_s = time.time()
     of_job = {"HOROVOD_CYCLE_TIME": "1", **variables}

@@ -4,18 +4,16 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from training_jobs import is_one_error, newest, rows, tensors, train
+from training_jobs import is_one_error, newest, plan, rows, tensors, train
 
 from hvd_imagenet import checkpoint as checkpoints
 
-HOOKS = str(Path(__file__).with_name("checkpoint_hooks.py"))
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount file systems")
 
 
@@ -31,7 +29,7 @@ def ends_as_if_undisturbed(done: Any, out: Path, undisturbed: Path) -> None:
 
 def test_14_kill_between_write_and_rename(few_digits: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    done = train(2, few_digits, out, hooks=[sys.executable, HOOKS, "kill@8"])
+    done = train(2, few_digits, out, injected=plan("kill-unnamed@0:8"))
     assert done.returncode not in (0, 2), done.stdout + done.stderr
     assert [path.name for path in (out / "checkpoints").glob(".iteration-*")] == [".iteration-00000008.partial"]
     assert newest(out) == 4
@@ -110,12 +108,21 @@ def test_16_a_full_disk(few_digits: Path, undisturbed: Path, small_disk: Path) -
     ends_as_if_undisturbed(done, out, undisturbed)
 
 
+@pytest.mark.long
+def test_16_no_room_for_one_checkpoint(few_digits: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = train(2, few_digits, out, injected=plan("enospc@0:8"))
+    is_one_error(done, f"checkpoint of iteration 8 in {out}: cannot be written (No space left on device", "make room")
+    assert newest(out) == 4
+    ends_as_if_undisturbed(train(2, few_digits, out), out, undisturbed)
+
+
 @needs_root
 @pytest.mark.long
 def test_16_a_folder_that_becomes_read_only(few_digits: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     try:
-        done = train(2, few_digits, out, hooks=[sys.executable, HOOKS, "read-only@8"])
+        done = train(2, few_digits, out, injected=plan("read-only@0:8"))
         is_one_error(done, f"checkpoint of iteration 8 in {out}: cannot be written (Read-only file system)")
         assert len(rows(out)) < 12  # told before the next checkpoint was due
     finally:

@@ -53,7 +53,7 @@ def test_07_mismatch_of_shape_or_dtype(tmp_path: Path, what: str, said: str) -> 
     ],
 )
 def test_08_other_options(few_digits: Path, tmp_path: Path, words: list[str], said: str) -> None:
-    done = train(2, few_digits, tmp_path / "run", hooks=plan(words=[[1, words]]))
+    done = train(2, few_digits, tmp_path / "run", injected=plan(words=[[1, words]]))
     is_one_error(done, "error: rank 1 on ", "was given other options", said)
     assert not (tmp_path / "run").exists()
 
@@ -67,6 +67,6 @@ def test_08_other_data(few_digits: Path, tmp_path: Path, other: str) -> None:
             (data / split / first.name).rename(data / split / "another")
     if other == "image":
         min(first.iterdir()).unlink()
-    done = train(2, few_digits, tmp_path / "run", hooks=plan(words=[[1, ["--data", str(data)]]]))
+    done = train(2, few_digits, tmp_path / "run", injected=plan(words=[[1, ["--data", str(data)]]]))
     is_one_error(done, f"error: --data {data}: rank 1 on ", "sees other files than rank 0; give all hosts the same")
     assert not (tmp_path / "run").exists()

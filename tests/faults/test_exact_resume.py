@@ -39,14 +39,14 @@ def test_12_ten_iterations_are_five_a_kill_and_five(
 ) -> None:
     whole, out, lives = tmp_path / "whole", tmp_path / "run", [tmp_path / "life-0", tmp_path / "life-1"]
     saved = out / "checkpoints" / "iteration-00000005"
-    hooks = plan(signals=[[ranks - 1, "computing", 7, "SIGKILL"]], after=saved, images=lives[0])
+    injected = plan(f"kill@{ranks - 1}:7", after=saved, images=lives[0])
     undisturbed, killed = at_once(
         lambda: train(ranks, few_digits, whole, *TEN, *words, launcher=launcher),
-        lambda: train(ranks, few_digits, out, *TEN, *words, hooks=hooks, launcher=launcher),
+        lambda: train(ranks, few_digits, out, *TEN, *words, injected=injected, launcher=launcher),
     )
     assert undisturbed.returncode == 0, undisturbed.stdout + undisturbed.stderr
     assert killed.returncode == 128 + signal.SIGKILL, killed.stdout + killed.stderr
-    done = train(ranks, few_digits, out, *TEN, *words, hooks=plan(images=lives[1]), launcher=launcher)
+    done = train(ranks, few_digits, out, *TEN, *words, injected=plan(images=lives[1]), launcher=launcher)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "going on at iteration 5" in done.stdout
     for part in ("model", "momentum", *(["model_ema"] if "--model-ema" in words else [])):
@@ -66,8 +66,8 @@ def test_13_on_four_then_two_then_three_processes(few_digits: Path, tmp_path: Pa
     words = ["--dtype", "float64"]
     assert train(2, few_digits, whole, *words).returncode == 0
     for ranks, at, life in ((4, 2, lives[0]), (2, 5, lives[1]), (3, None, lives[2])):
-        signals = [] if at is None else [[1, "reading", at, "SIGTERM"]]
-        done = train(ranks, few_digits, out, *words, hooks=plan(signals=signals, images=life))
+        signals = [] if at is None else [f"SIGTERM@1:{at}:reading"]
+        done = train(ranks, few_digits, out, *words, injected=plan(*signals, images=life))
         assert done.returncode == (0 if at is None else 128 + signal.SIGTERM), done.stdout + done.stderr
     np.testing.assert_allclose(losses(out), losses(whole), rtol=1e-9)
     for part in ("model", "momentum"):

@@ -1,35 +1,17 @@
 """Case 4 outside of an iteration: one rank hangs, the others wait for it in a collective, and the one is named."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 from jobs import RECIPE
 from ranks import program, run
+from training_jobs import plan
 
 STALL_TIMEOUT_S = 8
 # Start-up, of which a busy machine makes much, and what ending the job takes beyond --stall-timeout.
 START_TIMEOUT_S = 20
 WITHIN_S = 100
-# Rank 1 holds the interpreter's lock when it begins the action.
-HANG = """
-import ctypes, sys
-from hvd_imagenet import heartbeat
-from hvd_imagenet.launcher.environment import launched_rank
-
-beat, wanted = heartbeat.beat, sys.argv.pop(1)
-
-def hooked(action, iteration=None):
-    beat(action, iteration)
-    if launched_rank() == 1 and action == wanted:
-        ctypes.PyDLL(None).sleep(3600)  # PyDLL keeps the lock during the call
-
-heartbeat.beat = hooked
-from hvd_imagenet import cli
-
-sys.exit(cli.main())
-"""
 
 
 @pytest.mark.long
@@ -41,7 +23,7 @@ def test_04_a_rank_that_hangs_outside_of_a_step(few_digits: Path, tmp_path: Path
     words = [*RECIPE, "--framework", framework, "--epochs", "2", "--data", str(few_digits), "--out", str(tmp_path)]
     timeouts = ["--stall-timeout", str(STALL_TIMEOUT_S), "--start-timeout", str(START_TIMEOUT_S)]
     done = run(
-        program("launch", "-np", "2", *timeouts, "--", sys.executable, "-c", HANG, action, "train", *words),
+        program("launch", "-np", "2", *timeouts, "--", *plan(f"gil@1::{action}"), "train", *words),
         timeout_s=WITHIN_S,
     )  # fmt: skip
     assert done.returncode == 124, done.stdout + done.stderr

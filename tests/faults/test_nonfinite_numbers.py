@@ -3,10 +3,12 @@
 import csv
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ranks import program, run
 from training_jobs import at_once, is_one_error, losses, newest, plan, rows, tensors, train
 
 from hvd_imagenet.core.minibatch import Minibatch
@@ -14,6 +16,30 @@ from hvd_imagenet.core.sharding import Stream
 from hvd_imagenet.data.listing import list_dataset
 
 KERAS = ["--framework", "keras"]
+SCALED_LOOP = """\
+import horovod.torch as hvd
+import torch
+from hvd_imagenet.core.minibatch import Minibatch
+from hvd_imagenet.torch import DistributedOptimizer, abort_job_on_exception
+
+hvd.init()
+abort_job_on_exception()
+model = torch.nn.Linear(3, 1, bias=False)
+torch.nn.init.ones_(model.weight)
+optimizer = DistributedOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), model.named_parameters(), Minibatch(3, 1))
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+for iteration in range(4):
+    optimizer.zero_grad()
+    with torch.autocast("cpu", dtype=torch.float16):
+        loss = model(torch.ones(1, 3)).sum()
+    scaler.scale(loss * (float("inf") if (iteration, hvd.rank()) == (2, 2) else 1)).backward()
+    optimizer.synchronize()
+    scaler.unscale_(optimizer)
+    with optimizer.skip_synchronize():
+        scaler.step(optimizer)
+    scaler.update()
+    print(f"rank {hvd.rank()}: {iteration} {scaler.get_scale():g} {model.weight.sum().item():.2f}", flush=True)
+"""
 
 
 def images_of(data: Path, rank: int, ranks: int, iteration: int) -> list[str]:
@@ -36,18 +62,16 @@ def nothing_of_it_is_written(out: Path, iteration: int, saved: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rank", "what", "factor", "words"),
+    ("what", "rank", "words"),
     [
-        pytest.param(2, "loss", "nan", [], id="nan-on-rank-2"),
-        pytest.param(1, "gradient", "inf", [], id="infinite-gradient", marks=pytest.mark.long),
-        pytest.param(2, "loss", "nan", KERAS, id="keras", marks=pytest.mark.long),
+        pytest.param("nan", 2, [], id="nan-on-rank-2"),
+        pytest.param("inf", 1, [], id="infinite-gradient", marks=pytest.mark.long),
+        pytest.param("nan", 2, KERAS, id="keras", marks=pytest.mark.long),
     ],
 )
-def test_18_one_rank_stops_all(
-    few_digits: Path, tmp_path: Path, rank: int, what: str, factor: str, words: list[str]
-) -> None:
+def test_18_one_rank_stops_all(few_digits: Path, tmp_path: Path, what: str, rank: int, words: list[str]) -> None:
     out = tmp_path / "run"
-    done = train(3, few_digits, out, *words, hooks=plan(poison=[[rank, 5, what, factor]]))
+    done = train(3, few_digits, out, *words, injected=plan(f"{what}@{rank}:5"))
     concerned = images_of(few_digits, rank, 3, iteration=5)
     is_one_error(done, f"iteration 5: loss or gradient on rank {rank} (", f"is no finite number, of {concerned[0]}, ")
     assert f"{concerned[1]} and 6 more, listed in {out}/nonfinite.csv; lower --reference-lr, mend" in done.stderr
@@ -59,14 +83,13 @@ def test_18_one_rank_stops_all(
 @pytest.mark.parametrize("words", [[], KERAS], ids=["torch", "keras"])
 def test_18_skipped_alike_on_any_number_of_ranks(few_digits: Path, tmp_path: Path, words: list[str]) -> None:
     words = [*words, "--dtype", "float64", "--skip-nonfinite", "2", "--max-iterations", "8", "--model-ema"]
-    poison = [[0, 2, "loss", "nan"], [0, 6, "gradient", "inf"]]
     alone, on_three = tmp_path / "alone", tmp_path / "three"
-    hooks = {on: plan(poison=[[on, *each[1:]] for each in poison]) for on in (0, 2)}
+    injected = {on: plan(f"nan@{on}:2", f"inf@{on}:6") for on in (0, 2)}
     jobs = at_once(
-        lambda: train(1, few_digits, alone, *words, hooks=hooks[0]),
-        lambda: train(3, few_digits, on_three, *words, hooks=hooks[2]),
+        lambda: train(1, few_digits, alone, *words, injected=injected[0]),
+        lambda: train(3, few_digits, on_three, *words, injected=injected[2]),
     )
-    for done, out, on in zip(jobs, (alone, on_three), hooks, strict=True):
+    for done, out, on in zip(jobs, (alone, on_three), injected, strict=True):
         assert done.returncode == 0, done.stdout + done.stderr
         assert "no update is made (2 of --skip-nonfinite 2)" in done.stdout
         assert json.loads((out / "summary.json").read_text())["nonfinite_skipped"] == 2
@@ -82,17 +105,26 @@ def test_18_skipped_alike_on_any_number_of_ranks(few_digits: Path, tmp_path: Pat
 @pytest.mark.long
 def test_18_one_more_than_allowed(few_digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    hooks = plan(poison=[[1, t, "loss", "nan"] for t in (1, 2)])
-    done = train(2, few_digits, out, "--skip-nonfinite", "1", hooks=hooks)
+    done = train(2, few_digits, out, "--skip-nonfinite", "1", injected=plan("nan@1:1", "nan@1:2"))
     is_one_error(done, "error: --skip-nonfinite 1: one more: iteration 2: loss or gradient on rank 1 (")
     assert math.isnan(losses(out)[1])
     assert len(losses(out)) == 2
 
 
 @pytest.mark.long
+def test_18_inf_under_loss_scaling(tmp_path: Path) -> None:
+    """On rank 2 alone, in a loop of one's own: no rank makes this step, and all halve their scale."""
+    (tmp_path / "loop.py").write_text(SCALED_LOOP)
+    done = run([*program("launch", "-np", "3", "--"), sys.executable, str(tmp_path / "loop.py")], timeout_s=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = ["0 1024 2.70", "1 1024 2.40", "2 512 2.40", "3 512 2.10"]
+    found = sorted(line for line in done.stdout.splitlines() if line.startswith("rank "))
+    assert found == [f"rank {rank}: {step}" for rank in range(3) for step in steps]
+
+
+@pytest.mark.long
 def test_18_a_gradient_too_large_for_the_wire(few_digits: Path, tmp_path: Path) -> None:
-    hooks = plan(poison=[[1, 2, "gradient", 1e9]])
-    done = train(2, few_digits, tmp_path / "run", "--compression", "fp16", hooks=hooks)
+    done = train(2, few_digits, tmp_path / "run", "--compression", "fp16", injected=plan("over-fp16@1:2"))
     is_one_error(done, "iteration 2: the sum of the gradients is no finite number, though each process's own is; with")
 
 
@@ -102,7 +134,6 @@ def test_18_weights_that_are_no_numbers_are_never_written(few_digits: Path, tmp_
     """The gradient is finite, but the step is too long for float32; a checkpoint is due right after it."""
     out = tmp_path / "run"
     too_long = ["--reference-lr", "2e38", "--warmup", "none", "--checkpoint-interval", "1"]
-    steep = plan(poison=[[rank, 0, "gradient", 1e3] for rank in (0, 1)])
-    done = train(2, few_digits, out, *too_long, *words, hooks=steep)
+    done = train(2, few_digits, out, *too_long, *words, injected=plan("steep@0:0", "steep@1:0"))
     is_one_error(done, "weights, momentum or running averages are no finite numbers: no checkpoint is written")
     assert not list((out / "checkpoints").glob("iteration-*"))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from training_jobs import (
     LAST,
+    at_once,
     images_taken,
     losses,
     newest,
@@ -25,7 +26,7 @@ PREEMPTED = 128 + signal.SIGTERM
 
 
 def goes_on_as_if_undisturbed(data: Path, out: Path, undisturbed: Path, *lives: Path, launcher: str = "mpirun") -> None:
-    done = train(2, data, out, hooks=plan(images=out.parent / "last-life"), launcher=launcher)
+    done = train(2, data, out, injected=plan(images=out.parent / "last-life"), launcher=launcher)
     assert done.returncode == 0, done.stdout + done.stderr
     for part in ("model", "momentum"):
         expected = tensors(undisturbed, part)
@@ -62,7 +63,7 @@ def is_preempted(done: Any, name: str, out: Path, after: int) -> None:
 @pytest.mark.parametrize(
     ("rank", "action", "iteration", "name", "after"),
     [
-        pytest.param(0, "starting", None, "SIGTERM", 0, id="startup", marks=pytest.mark.long),
+        pytest.param(0, "starting", "", "SIGTERM", 0, id="startup", marks=pytest.mark.long),
         pytest.param(1, "reading", 1, "SIGUSR1", 2, id="warmup", marks=pytest.mark.long),
         pytest.param(1, "computing", 5, "SIGTERM", 6, id="training"),
         pytest.param(1, "validating", 3, "SIGTERM", 4, id="validation"),
@@ -72,7 +73,7 @@ def test_09_a_signal(
     few_digits: Path, undisturbed: Path, tmp_path: Path, rank: int, action: str, iteration: int, name: str, after: int
 ) -> None:
     out, life = tmp_path / "run", tmp_path / "first-life"
-    done = train(2, few_digits, out, hooks=plan(signals=[[rank, action, iteration, name]], images=life))
+    done = train(2, few_digits, out, injected=plan(f"{name}@{rank}:{iteration}:{action}", images=life))
     is_preempted(done, name, out, after)
     goes_on_as_if_undisturbed(few_digits, out, undisturbed, life)
 
@@ -80,7 +81,7 @@ def test_09_a_signal(
 @pytest.mark.long
 def test_09_a_signal_during_the_last_validation(few_digits: Path, tmp_path: Path) -> None:
     out, words = tmp_path / "run", ["--max-iterations", "3"]
-    done = train(2, few_digits, out, *words, hooks=plan(signals=[[0, "validating", 2, "SIGTERM"]]))
+    done = train(2, few_digits, out, *words, injected=plan("SIGTERM@0:2:validating"))
     is_preempted(done, "SIGTERM", out, after=3)
     assert rows(out, "metrics.csv") == []
     done = train(2, few_digits, out, *words)
@@ -91,22 +92,27 @@ def test_09_a_signal_during_the_last_validation(few_digits: Path, tmp_path: Path
 
 
 @pytest.mark.long
-def test_09_a_signal_over_gloo(few_digits: Path, tmp_path: Path) -> None:
-    whole, out, life = tmp_path / "whole", tmp_path / "run", tmp_path / "first-life"
-    assert train(2, few_digits, whole, launcher="horovodrun").returncode == 0
-    done = train(
-        2, few_digits, out, hooks=plan(signals=[[1, "computing", 5, "SIGTERM"]], images=life), launcher="horovodrun"
-    )  # fmt: skip
-    is_preempted(done, "SIGTERM", out, after=6)
-    goes_on_as_if_undisturbed(few_digits, out, whole, life, launcher="horovodrun")
+def test_09_signals_over_gloo(few_digits: Path, tmp_path: Path) -> None:
+    """In warmup, in training and in validation of one run, which is started again each time."""
+    whole, out, lives = tmp_path / "whole", tmp_path / "run", [tmp_path / f"life-{life}" for life in range(3)]
+    signals = (("SIGUSR1@1:1:reading", 2), ("SIGTERM@1:5", 6), ("SIGTERM@1:7:validating", 8))
+
+    def signalled() -> None:
+        for (signal_of, after), life in zip(signals, lives, strict=True):
+            done = train(2, few_digits, out, injected=plan(signal_of, images=life), launcher="horovodrun")
+            is_preempted(done, signal_of.partition("@")[0], out, after)
+
+    undisturbed, _ = at_once(lambda: train(2, few_digits, whole, launcher="horovodrun"), signalled)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    goes_on_as_if_undisturbed(few_digits, out, whole, *lives, launcher="horovodrun")
 
 
 @pytest.mark.long
 def test_09_a_signal_in_keras(few_digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     for action, iteration, after in (("computing", 2, 3), ("validating", 3, 4)):
-        hooks = plan(signals=[[1, action, iteration, "SIGTERM"]])
-        is_preempted(train(2, few_digits, out, "--framework", "keras", hooks=hooks), "SIGTERM", out, after)
+        injected = plan(f"SIGTERM@1:{iteration}:{action}")
+        is_preempted(train(2, few_digits, out, "--framework", "keras", injected=injected), "SIGTERM", out, after)
     done = train(2, few_digits, out, "--framework", "keras", "--max-iterations", "8")
     assert done.returncode == 0, done.stderr
     assert [row["iteration"] for row in rows(out, "metrics.csv")] == ["3", "7"]
@@ -116,9 +122,9 @@ def test_09_a_signal_in_keras(few_digits: Path, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_09_two_signals_and_more(few_digits: Path, tmp_path: Path) -> None:
     ones = [("reading", "SIGUSR1"), ("computing", "SIGTERM"), ("reducing", "SIGTERM"), ("saving", "SIGUSR1")]
-    signals = [[rank, action, 5, name] for rank in (0, 1) for action, name in ones]
+    signals = [f"{name}@{rank}:5:{action}" for rank in (0, 1) for action, name in ones]
     out = tmp_path / "run"
-    done = train(2, few_digits, out, hooks=plan(signals=signals))
+    done = train(2, few_digits, out, injected=plan(*signals))
     assert done.returncode == PREEMPTED
     assert "stopped after 6 iterations, all of them saved" in done.stdout
     assert newest(out) == 6
@@ -128,12 +134,12 @@ def test_09_two_signals_and_more(few_digits: Path, tmp_path: Path) -> None:
 def test_10_sigusr1_then_sigkill_after_the_grace_time(few_digits: Path, undisturbed: Path, tmp_path: Path) -> None:
     """The whole job is killed while it still leaves; what it saved after the warning is what it goes on from."""
     out, lives = tmp_path / "run", [tmp_path / "life-0", tmp_path / "life-1"]
-    done = train(2, few_digits, out, hooks=plan(signals=[[1, "reading", 4, "SIGUSR1"]], images=lives[0]))
+    done = train(2, few_digits, out, injected=plan("SIGUSR1@1:4:reading", images=lives[0]))
     is_preempted(done, "SIGUSR1", out, 5)
-    # This time the grace is too short: the rank that writes is gone before the checkpoint of iteration 9.
-    signals = [[1, "reading", 8, "SIGUSR1"], [0, "saving", 8, "SIGKILL"]]
-    hooks = plan(signals=signals, after=out / "checkpoints" / "iteration-00000008", images=lives[1])
-    done = train(2, few_digits, out, "--checkpoint-interval", "100", hooks=hooks)
+    # This time the grace is too short: all ranks are gone before the checkpoint of iteration 9.
+    signals = ["SIGUSR1@1:8:reading", "kill@0:8:saving", "kill@1:8:saving"]
+    injected = plan(*signals, after=out / "checkpoints" / "iteration-00000008", images=lives[1])
+    done = train(2, few_digits, out, "--checkpoint-interval", "100", injected=injected)
     assert done.returncode == 128 + signal.SIGKILL, done.stdout + done.stderr
     assert newest(out) == 8
     goes_on_as_if_undisturbed(few_digits, out, undisturbed, *lives)
@@ -148,8 +154,8 @@ def test_11_requeue(few_digits: Path, tmp_path: Path, name: str, requeued: bool)
     scontrol.write_text(f'#!/bin/sh\necho "$@" >>{calls}\n')
     scontrol.chmod(scontrol.stat().st_mode | stat.S_IXUSR)
     slurm = {"SLURM_JOB_ID": "4711", "PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}"}
-    hooks = plan(signals=[[1, "reading", 2, name]])
-    done = train(2, few_digits, out, "--requeue", "--max-iterations", "6", hooks=hooks, **slurm)
+    injected = plan(f"{name}@1:2:reading")
+    done = train(2, few_digits, out, "--requeue", "--max-iterations", "6", injected=injected, **slurm)
     assert done.returncode == PREEMPTED, done.stderr
     assert newest(out) == 3
     assert (calls.read_text() if calls.exists() else "") == ("requeue 4711\n" if requeued else "")

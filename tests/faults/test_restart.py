@@ -28,7 +28,7 @@ def discovery(folder: Path, *, first: int, later: int) -> str:
 @pytest.fixture(scope="module")
 def undisturbed_losses(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     folder = tmp_path_factory.mktemp("undisturbed")
-    done = start("none@0:0", few_digits, folder, launch=["-np", "2"], train=TRAIN, timeout_s=120)
+    done = start("", few_digits, folder, launch=["-np", "2"], train=TRAIN, timeout_s=120)
     assert done.code == 0, done.all_output
     return losses(folder / "run")
 
@@ -44,7 +44,7 @@ def test_21_restart_on_fewer_processes(
     launch = ["--max-restarts", "2", "--min-np", "2", "--discover", discovery(tmp_path, first=3, later=2)]
     saved = tmp_path / "run" / "checkpoints" / f"iteration-{KILLED_AT - KILLED_AT % INTERVAL:08d}"
     done = start(
-        f"kill@2:{KILLED_AT}:{saved}", few_digits, tmp_path,
+        f"kill@2:{KILLED_AT}", few_digits, tmp_path, after=saved,
         launch=[*launch, "--launcher", launcher], train=TRAIN, timeout_s=200,
     )  # fmt: skip
     assert done.code == 0, done.all_output

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 from security_jobs import LAUNCHERS, RANK, Job, start, waiting_job
+from training_jobs import SECRET
 
 # `make test` takes the first.
 QUICK_FIRST = [pytest.param(name, marks=pytest.mark.long if i else []) for i, name in enumerate(LAUNCHERS)]
-SECRET = "hunter2-0123456789abcdef"
 # Writes down what it is asked, then does it here, as sshd would on another host.
 SSH = """\
 #!/bin/sh

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from ranks import ROOT, program, run
+from training_jobs import SECRET
 
 WITHIN_S = 30
-SECRET = "hunter2-0123456789abcdef"
 FAKE_SSH = """\
 #!/bin/sh
 printf '%s\\n' "$@" >> {log}
@@ -99,3 +99,9 @@ def test_20_the_secret_is_on_no_command_line() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[]\n[]\n"
     assert SECRET not in done.stderr
+
+
+def test_20_the_secret_is_in_no_file_of_a_run(undisturbed: Path) -> None:
+    files = [path for path in undisturbed.rglob("*") if path.is_file()]
+    assert {"config.yaml", "iterations.csv", "manifest.json"} <= {path.name for path in files}
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]

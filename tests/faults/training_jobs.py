@@ -15,27 +15,28 @@ from training import distance, losses, rows, tensors
 
 __all__ = ["distance", "losses", "rows", "run", "tensors"]
 
-HOOKS = str(Path(__file__).with_name("hooks.py"))
+INJECTOR = str(Path(__file__).with_name("injector.py"))
 BIN = Path(sys.executable).parent
 # 24 of 92 images an iteration: epochs end after iterations 3, 7 and 11.
 RECIPE = ["--recipe", "digits", "--model", "resnet8", "--image-size", "16", "--validation-resize", "16"]
 RECIPE += ["--minibatch", "24", "--per-worker", "2", "--epochs", "3", "--reference-lr", "0.05"]
 RECIPE += ["--reference-minibatch", "16", "--warmup-epochs", "1", "--seed", "7", "--threads", "1"]
 LAST = 12
+SECRET = "hunter2-0123456789abcdef"
 ROOT_MAY_RUN = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
-def plan(**what: Any) -> list[str]:
-    """Words that start `hvd_imagenet` with hooks; see hooks.py."""
-    return [sys.executable, HOOKS, json.dumps(what, default=str)]
+def plan(*faults: str, **more: Any) -> list[str]:
+    """Words that start `hvd_imagenet` with faults and logs; see injector.py."""
+    return [sys.executable, INJECTOR, json.dumps({"faults": faults, **more}, default=str)]
 
 
 def train(
-    processes: int, data: Path, out: Path, *words: str, hooks: list[str] | None = None, launcher: str = "mpirun",
+    processes: int, data: Path, out: Path, *words: str, injected: list[str] | None = None, launcher: str = "mpirun",
     timeout_s: float = 100, **variables: str,
 ) -> Any:  # fmt: skip
     """A job of `train` to its end, with its exit code, output and errors."""
-    program_words = [*(hooks or plan()), "train", *RECIPE, "--data", str(data), "--out", str(out), *words]
+    program_words = [*(injected or plan()), "train", *RECIPE, "--data", str(data), "--out", str(out), *words]
     started = [*program("launch", "-np", str(processes), "--launcher", launcher, "--"), *program_words]
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     of_test = {"PATH": path, **ROOT_MAY_RUN, "TF_NUM_INTEROP_THREADS": "1", "HOROVOD_CYCLE_TIME": "2"}
