@@ -98,9 +98,9 @@ def compare(hosts: Sequence[Host], answers: Mapping[str, Answer], interface: str
         The findings.
     """
     reports = {host: answer.report for host, answer in answers.items()}
-    processes = sum(
-        host.slots or default_processes(reports[host.name].machine) for host in hosts if host.name in reports
-    )
+    processes = {
+        host.name: host.slots or default_processes(reports[host.name].machine) for host in hosts if host.name in reports
+    }
     yield from check_versions(reports)
     yield from check_data(reports)
     yield from check_clocks(answers)

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -21,14 +20,15 @@ import psutil
 
 import hvd_imagenet
 from hvd_imagenet.data.listing import list_dataset
+from hvd_imagenet.doctor.limits import open_files, tasks
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.horovod_build.doctor import examine
-from hvd_imagenet.horovod_build.doctor_host import gpu_names, host_address, interfaces, shared_memory_mb
+from hvd_imagenet.horovod_build.doctor_host import host_address, interfaces, shared_memory_mb
 from hvd_imagenet.horovod_build.finding import Finding
 from hvd_imagenet.horovod_build.installed import installed_frameworks, read_build_info
 from hvd_imagenet.horovod_build.toolchain import mpi_version
 from hvd_imagenet.launcher.local import find_mpirun
-from hvd_imagenet.launcher.machine import Machine, this_machine
+from hvd_imagenet.launcher.machine import Machine, gpu_listing, gpu_names, this_machine
 
 # Before the report, so that what a login shell prints is not taken for it.
 MARK = "hvd-imagenet report: "
@@ -66,6 +66,7 @@ class Report:
         memory_mb: main memory that is free.
         shared_memory_mb: size of /dev/shm; None where there is none.
         open_files: how many files a process may have open.
+        tasks: how many processes and threads there may be.
         addresses: IPv4 address of each network interface that is up.
         name_address: IPv4 address that its own name resolves to there; None for none.
         data: the images; None where none were asked for.
@@ -79,6 +80,7 @@ class Report:
     memory_mb: int
     shared_memory_mb: int | None
     open_files: int
+    tasks: int
     addresses: Mapping[str, str]
     name_address: str | None
     data: Data | None = None
@@ -130,22 +132,20 @@ def look(data: Path | None = None) -> Report:
         >>> look().versions["hvd_imagenet"] == hvd_imagenet.__version__
         True
     """
+    listing = gpu_listing()
     return Report(
         node=os.uname().nodename,
         versions=versions(),
-        machine=this_machine(),
-        gpus=tuple(gpu_names()),
+        machine=this_machine(listing),
+        gpus=tuple(gpu_names(listing)),
         memory_mb=psutil.virtual_memory().available // _MB,
         shared_memory_mb=shared_memory_mb(),
-        open_files=_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        open_files=open_files(),
+        tasks=tasks(),
         addresses=interfaces(),
         name_address=host_address(),
         data=None if data is None else look_at_data(data),
     )
-
-
-def _files(limit: int) -> int:
-    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def versions() -> dict[str, str]:
@@ -230,7 +230,8 @@ def look_at_data(data: Path) -> Data:
 def main() -> None:
     """Prints the report, then the time for each line that comes."""
     data = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    report = replace(look(data), findings=tuple(examine()))
+    report = look(data)
+    report = replace(report, findings=tuple(examine(report.gpus)))
     print(f"{MARK}{report.as_json()}", flush=True)
     for _ in sys.stdin:
         print(repr(time.time()), flush=True)

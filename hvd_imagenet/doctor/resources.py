@@ -1,6 +1,7 @@
 """What each host must have enough of, and how the others reach it: pure functions over the hosts' reports."""
 
 import ipaddress
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from hvd_imagenet.doctor.naming import among, by_value
@@ -12,6 +13,9 @@ from hvd_imagenet.launcher.machine import default_processes
 # A process's own files and threads, and up to four connections to every other process (MPI, Gloo's contexts).
 _OWN_FILES = 256
 _FILES_A_PROCESS = 4
+# A process with its guard: MPI's, Horovod's and its own threads; and the frameworks' pools, of all processes together.
+_TASKS_A_PROCESS = 64
+_TASKS_A_CORE = 4
 
 
 def _is_loopback(address: str) -> bool:
@@ -128,28 +132,51 @@ def _check_addresses_of_names(reports: Mapping[str, Report]) -> Iterator[Finding
         )
 
 
-def check_limits(reports: Mapping[str, Report], processes: int) -> Iterator[Finding]:
-    """Whether a process may open as many files and connections as it needs (ulimit -n).
+def check_limits(reports: Mapping[str, Report], processes: Mapping[str, int]) -> Iterator[Finding]:
+    """Whether there may be as many files, connections, processes and threads as are needed (ulimit -n, -u; containers).
 
     Args:
         reports: by host.
-        processes: of the job.
+        processes: of the job, by host.
 
     Returns:
-        What is in the way, or one finding that nothing is.
+        What is in the way, or two findings that nothing is.
     """
+    yield _check_files(reports, sum(processes.values()))
+    yield _check_tasks(reports, processes)
+
+
+def _check_files(reports: Mapping[str, Report], processes: int) -> Finding:
     needed = _OWN_FILES + _FILES_A_PROCESS * processes
+    least = min(report.open_files for report in reports.values())
     few = [host for host, report in reports.items() if report.open_files < needed]
-    if few:
-        yield Finding(
-            "open files",
-            "warning",
-            f"{among(few, reports)}: a process may open {min(reports[host].open_files for host in few)} files, "
-            f"and one of {processes} may need {needed}",
-            "raise nofile in /etc/security/limits.conf, or LimitNOFILE of slurmd's unit; docker run --ulimit nofile=…",
-        )
-    else:
-        yield Finding("open files", "ok", f"at least {min(report.open_files for report in reports.values())} a process")
+    if not few:
+        return Finding("open files", "ok", f"at least {least} a process")
+    return Finding(
+        "open files",
+        "warning",
+        f"{among(few, reports)}: a process may open {least} files, and one of {processes} may need {needed}",
+        "raise nofile in /etc/security/limits.conf, or LimitNOFILE of slurmd's unit; docker run --ulimit nofile=…",
+    )
+
+
+def _check_tasks(reports: Mapping[str, Report], processes: Mapping[str, int]) -> Finding:
+    needed = {
+        host: _TASKS_A_PROCESS * processes[host] + _TASKS_A_CORE * report.machine.cores
+        for host, report in reports.items()
+    }
+    few = [host for host, report in reports.items() if report.tasks < needed[host]]
+    if not few:
+        least = min(report.tasks for report in reports.values())
+        return Finding("processes", "ok", "no limit" if least == sys.maxsize else f"at least {least}, with threads")
+    worst = min(few, key=lambda host: reports[host].tasks)
+    return Finding(
+        "processes",
+        "warning",
+        f"{among(few, reports)}: there may be {reports[worst].tasks} processes and threads, and a job with "
+        f"{processes[worst]} processes there may need {needed[worst]}",
+        "raise nproc in /etc/security/limits.conf, or TasksMax of the unit or slice; docker run --pids-limit=…",
+    )
 
 
 def check_machines(hosts: Sequence[Host], reports: Mapping[str, Report]) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ import os
 import resource
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -117,10 +117,10 @@ def shared_memory_mb() -> int | None:
     return there.f_frsize * there.f_blocks // _MB
 
 
-def check_shared_memory() -> Iterator[Finding]:
-    """Whether /dev/shm is large enough for the processes of this host to talk through."""
+def check_shared_memory(gpus: int) -> Iterator[Finding]:
+    """Whether /dev/shm is large enough for the processes of this host, with so many GPUs, to talk through."""
     size_mb = shared_memory_mb()
-    if (size_mb or 0) >= (_SHARED_MEMORY_OF_GPUS_MB if len(gpu_names()) > 1 else _SHARED_MEMORY_MB):
+    if (size_mb or 0) >= (_SHARED_MEMORY_OF_GPUS_MB if gpus > 1 else _SHARED_MEMORY_MB):
         yield Finding("shared memory", "ok", f"/dev/shm of {size_mb} MB")
         return
     yield Finding(
@@ -144,7 +144,9 @@ def check_locked_memory() -> Iterator[Finding]:
 
 
 def gpu_names() -> list[str]:
-    """The names of the NVIDIA GPUs that the driver lists; empty where there is no driver."""
+    """The names of the NVIDIA GPUs that the driver lists; empty where there is no driver, or all are hidden."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return []
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
@@ -153,9 +155,8 @@ def gpu_names() -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
 
 
-def check_gpus() -> Iterator[Finding]:
-    """How many GPUs there are, and whether torch could use them."""
-    names = gpu_names()
+def check_gpus(names: Sequence[str]) -> Iterator[Finding]:
+    """How many GPUs there are, given their names, and whether torch could use them."""
     if not names:
         yield Finding("gpus", "ok", "none")
         return

@@ -1,6 +1,7 @@
 """How many cores and GPUs the processes of this machine may use."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -86,8 +87,27 @@ def default_processes(machine: Machine) -> int:
     return machine.gpus or machine.cores
 
 
-def this_machine() -> Machine:
+def gpu_names(listing: str) -> list[str]:
+    r"""The names of the GPUs of a machine.
+
+    Args:
+        listing: what `nvidia-smi -L` prints.
+
+    Returns:
+        One a GPU.
+
+    Example:
+        >>> gpu_names("GPU 0: NVIDIA H200 (UUID: GPU-1)\n  MIG 1g.18gb (UUID: MIG-1)\nGPU 1: NVIDIA A100\n")
+        ['NVIDIA H200', 'NVIDIA A100']
+    """
+    return re.findall(r"^GPU \d+: (.*?)(?: \(UUID.*)?$", listing, re.MULTILINE)
+
+
+def this_machine(listing: str | None = None) -> Machine:
     """Asks the kernel for the cores, and nvidia-smi, where there is one, for the GPUs.
+
+    Args:
+        listing: of `gpu_listing`, where it has been asked already.
 
     Returns:
         What this process may use, not what the machine has.
@@ -100,18 +120,22 @@ def this_machine() -> Machine:
         True
     """
     allowed = os.sched_getaffinity(0)
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    listing = gpu_listing() if listing is None else listing
     return Machine(
         cores=physical_cores(allowed),
-        gpus=0 if chosen == "" else visible_gpus(_listing(), chosen),
+        gpus=visible_gpus(listing, os.environ.get("CUDA_VISIBLE_DEVICES")),
         whole=len(allowed) == os.cpu_count(),
     )
 
 
-def _listing() -> str:
-    """What `nvidia-smi -L` prints; empty where there is no driver."""
+def gpu_listing() -> str:
+    """What `nvidia-smi -L` prints; empty where there is no driver, or CUDA_VISIBLE_DEVICES hides all GPUs.
+
+    Raises:
+        UserError: the driver does not answer.
+    """
     nvidia_smi = shutil.which("nvidia-smi")
-    if nvidia_smi is None:
+    if nvidia_smi is None or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return ""
     command = [nvidia_smi, "-L"]
     try:

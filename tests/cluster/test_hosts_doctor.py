@@ -52,7 +52,7 @@ def test_doctor_measures_a_shaped_link(
 
 
 NAMES = dict.fromkeys(
-    ["versions", "data", "clock", "machines", "interface", "host name", "open files", "network"], "ok"
+    ["versions", "data", "clock", "machines", "interface", "host name", "open files", "processes", "network"], "ok"
 )
 
 

@@ -21,6 +21,7 @@ def made_up(number: int, **changes: Any) -> Report:
         memory_mb=8000,
         shared_memory_mb=4000,
         open_files=65536,
+        tasks=4096,
         addresses={"lo": "127.0.0.1", "eth0": f"10.0.0.{number}"},
         name_address=f"10.0.0.{number}",
         data=IMAGES,

@@ -25,7 +25,7 @@ def test_hosts_without_fault_are_ok(count: int) -> None:
     findings = list(compare(hosts, answers(reports), None))
     assert {finding.status for finding in findings} == {"ok"}
     assert [finding.name for finding in findings] == [
-        *("versions", "data", "clock", "machines", "interface", "host name", "open files"),
+        *("versions", "data", "clock", "machines", "interface", "host name", "open files", "processes"),
     ]
 
 

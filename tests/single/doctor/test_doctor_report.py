@@ -1,8 +1,9 @@
 import io
-import resource
+import os
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from made_up_hosts import made_up
 
 from hvd_imagenet.doctor import report as module
 from hvd_imagenet.doctor.report import MARK, Data, Report, look, look_at_data
+from hvd_imagenet.horovod_build import doctor
+from hvd_imagenet.horovod_build.doctor_host import check_gpus, check_shared_memory
 from hvd_imagenet.horovod_build.finding import Finding
 
 FINDING = Finding("mpirun", "error", "not found", "install it")
@@ -33,10 +36,24 @@ def test_what_is_no_report(text: str) -> None:
         Report.from_json(text)
 
 
-@pytest.mark.parametrize(("limit", "files"), [(1024, 1024), (resource.RLIM_INFINITY, sys.maxsize)])
-def test_open_files(monkeypatch: pytest.MonkeyPatch, limit: int, files: int) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, resource.RLIM_INFINITY))
-    assert look().open_files == files
+def test_the_driver_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """nvidia-smi may take seconds."""
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho asked >> {tmp_path}/log\necho 'GPU 0: H200 (UUID: GPU-1)'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(
+        doctor, "checks", lambda gpus: [partial(check_shared_memory, len(gpus)), partial(check_gpus, gpus)]
+    )
+    monkeypatch.setattr(sys, "argv", ["report"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    module.main()
+    report = Report.from_json(capsys.readouterr().out.removeprefix(MARK))
+    assert (report.machine.gpus, report.gpus) == (1, ("H200",))
+    assert [finding.name for finding in report.findings] == ["shared memory", "gpus"]
+    assert (tmp_path / "log").read_text() == "asked\n"
 
 
 def test_the_same_images_at_two_places_have_one_fingerprint(tmp_path: Path) -> None:
@@ -75,7 +92,7 @@ def test_nccl_is_that_of_torchs_wheels(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_the_program_prints_its_report_and_then_the_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "examine", lambda: [FINDING])
+    monkeypatch.setattr(module, "examine", lambda gpus: [FINDING])
     monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n"))
     before_s = time.time()

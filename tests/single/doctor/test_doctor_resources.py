@@ -1,7 +1,8 @@
+import sys
 from typing import Any
 
 import pytest
-from made_up_hosts import cluster
+from made_up_hosts import cluster, made_up
 
 from hvd_imagenet.doctor.resources import (
     check_interface,
@@ -112,10 +113,33 @@ def test_two_hosts_of_one_name() -> None:
 
 def test_open_files() -> None:
     reports = cluster(2, changed=1, open_files=1024)
-    assert [finding.message for finding in check_limits(reports, 192)] == ["at least 1024 a process"]
-    (finding,) = check_limits(reports, 193)
-    assert finding.status == "warning"
+    assert next(check_limits(reports, {"node1": 96, "node2": 96})).message == "at least 1024 a process"
+    finding = next(check_limits(reports, {"node1": 96, "node2": 97}))
+    assert (finding.name, finding.status) == ("open files", "warning")
     assert finding.message == "node1: a process may open 1024 files, and one of 193 may need 1028"
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "message"),
+    [
+        ((sys.maxsize, sys.maxsize), "ok", "no limit"),
+        ((sys.maxsize, 272), "ok", "at least 272, with threads"),  # 4 · 64 + 4 · 4
+        (
+            (271, 4096),
+            "warning",
+            "node1: there may be 271 processes and threads, and a job with 4 processes there may need 272",
+        ),
+        (
+            (100, 60),
+            "warning",
+            "all 2 hosts: there may be 60 processes and threads, and a job with 4 processes there may need 272",
+        ),
+    ],
+)
+def test_processes_and_threads(limits: tuple[int, int], status: str, message: str) -> None:
+    reports = {f"node{number}": made_up(number, tasks=limit) for number, limit in enumerate(limits, start=1)}
+    _, finding = check_limits(reports, {"node1": 4, "node2": 4})
+    assert (finding.name, finding.status, finding.message) == ("processes", status, message)
 
 
 @pytest.mark.parametrize(

@@ -69,21 +69,17 @@ def test_an_interface_that_is_not_there(host: pytest.MonkeyPatch) -> None:
         (["H200"], "2.13.0+cpu", "warning", "1 (H200), but torch 2.13.0+cpu is a build for the CPU alone"),
     ],
 )
-def test_gpus(
-    site: Any, monkeypatch: pytest.MonkeyPatch, names: list[str], torch: str, status: str, message: str
-) -> None:
+def test_gpus(site: Any, names: list[str], torch: str, status: str, message: str) -> None:
     site.add("torch", torch)
-    monkeypatch.setattr(doctor_host, "gpu_names", lambda: names)
-    (finding,) = doctor_host.check_gpus()
+    (finding,) = doctor_host.check_gpus(names)
     assert (finding.status, finding.message) == (status, message)
 
 
 def test_gpus_that_horovod_was_built_for(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     site.add("torch", "2.13.0+cu130")
-    monkeypatch.setattr(doctor_host, "gpu_names", lambda: ["H200", "H200"])
     build = BuildInfo("key", {"torch": "2.13.0+cu130"}, inputs={"environment": [["HOROVOD_GPU_OPERATIONS", "NCCL"]]})
     monkeypatch.setattr(doctor_host, "read_build_info", lambda: build)
-    (finding,) = doctor_host.check_gpus()
+    (finding,) = doctor_host.check_gpus(["H200", "H200"])
     assert (finding.status, finding.message) == ("ok", "2 (H200)")
 
 
@@ -111,8 +107,7 @@ def test_shared_memory(
         return SimpleNamespace(f_frsize=4096, f_blocks=blocks)
 
     monkeypatch.setattr("os.statvfs", statvfs)
-    monkeypatch.setattr(doctor_host, "gpu_names", lambda: ["H200"] * gpus)
-    (finding,) = doctor_host.check_shared_memory()
+    (finding,) = doctor_host.check_shared_memory(gpus)
     assert (finding.status, finding.message) == (status, message)
 
 

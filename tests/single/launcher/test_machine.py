@@ -2,7 +2,14 @@ import pytest
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher import machine
-from hvd_imagenet.launcher.machine import Machine, default_processes, physical_cores, this_machine, visible_gpus
+from hvd_imagenet.launcher.machine import (
+    Machine,
+    default_processes,
+    gpu_names,
+    physical_cores,
+    this_machine,
+    visible_gpus,
+)
 
 TWO_GPUS = "GPU 0: NVIDIA H200 (UUID: GPU-1)\n  MIG 1g.18gb Device 0: (UUID: MIG-1)\nGPU 1: NVIDIA H200 (UUID: GPU-2)\n"
 
@@ -31,6 +38,19 @@ def test_hardware_threads_of_a_core_count_once(tmp_path):
 )
 def test_gpus_are_those_that_a_program_would_see(listing, chosen, expected):
     assert visible_gpus(listing, chosen) == expected
+
+
+@pytest.mark.parametrize(
+    ("listing", "names"),
+    [
+        (TWO_GPUS, ["NVIDIA H200", "NVIDIA H200"]),
+        ("GPU 0: Tesla P100-PCIE-16GB (UUID: GPU-1)\n", ["Tesla P100-PCIE-16GB"]),
+        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n", []),
+        ("", []),
+    ],
+)
+def test_names_of_gpus(listing, names):
+    assert gpu_names(listing) == names
 
 
 def test_a_driver_that_hangs_is_told_with_a_way_out(monkeypatch, tmp_path):
