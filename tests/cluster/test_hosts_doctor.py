@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from cluster_jobs import VARIABLES
 from network import Cluster
@@ -55,10 +56,12 @@ NAMES = dict.fromkeys(
     ["versions", "data", "clock", "machines", "interface", "host name", "open files", "processes", "network"], "ok"
 )
 
+FILES = 240  # 256 + 4 a process may be needed
+
 
 @pytest.fixture
 def odd_hosts(cluster: Cluster, few_digits: Path, tmp_path: Path) -> Iterator[Cluster]:
-    """Loopback names, node2 with other images and Docker's /dev/shm, and node3 without its cable."""
+    """Loopback names, node2 with other images, Docker's /dev/shm and few open files, and node3 without its cable."""
     other = shutil.copytree(few_digits, tmp_path / "other")
     next((other / "train" / "digit0").iterdir()).unlink()
     second = cluster.hosts[1].command
@@ -70,7 +73,12 @@ def odd_hosts(cluster: Cluster, few_digits: Path, tmp_path: Path) -> Iterator[Cl
     ]
     for command in on_second:
         assert run(command, timeout_s=10).returncode == 0
+    # What sshd starts has its limits.
+    sshd = psutil.Process(cluster.hosts[1].pid)
+    limits = sshd.rlimit(psutil.RLIMIT_NOFILE)
+    sshd.rlimit(psutil.RLIMIT_NOFILE, (FILES, limits[1]))
     yield cluster
+    sshd.rlimit(psutil.RLIMIT_NOFILE, limits)
     run(second(["umount", str(few_digits)]), timeout_s=10)
     run(second(["mount", "-o", "remount,size=50%", "/dev/shm"]), timeout_s=10)
 
@@ -82,6 +90,7 @@ def test_doctor_says_what_is_wrong_on_a_host(odd_hosts: Cluster, few_digits: Pat
     messages = {finding["message"]: finding["status"] for finding in found["findings"]}
     assert messages["no report from node3"] == messages["no report from node9"] == "error"
     assert messages["node2: /dev/shm of 67 MB is small"] == "warning"
+    assert messages["node2: a process may open 240 files, and one of 2 may need 264"] == "warning"
     loopback = "all 2 hosts: the own name means 127.0.1.1 there, where Gloo sends the other hosts"
     assert messages[loopback] == "warning"
     (images,) = (message for message in messages if message.startswith("not the same images: "))

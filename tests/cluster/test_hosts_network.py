@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from network import NAMES, Cluster, Host
+from network import NAMES, Cluster, Host, why_not
 
 SERVE = """
 import socket
@@ -52,6 +52,19 @@ def on(host: Host, *words: str) -> str:
     done = subprocess.run(host.command(words), capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def test_who_is_not_root_is_told_why_there_are_no_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert why_not() == "hosts in network namespaces need root"
+
+
+def test_a_container_without_privileges_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "unshare").write_text("#!/bin/sh\necho 'unshare: Operation not permitted' >&2\nexit 1\n")
+    (tmp_path / "unshare").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert why_not() == "no namespaces here (unshare: Operation not permitted); a container needs --privileged for them"
 
 
 def test_every_host_has_its_name_and_lets_the_others_in(cluster: Cluster) -> None:

@@ -119,6 +119,11 @@ def test_keras_mpirun(cluster: Cluster, check: Callable[..., str]) -> None:
     check(start, "--framework", "keras", *FLOAT64)
 
 
+def test_keras_horovodrun_mpi(cluster: Cluster, check: Callable[..., str]) -> None:
+    hosts = ["-np", "6", "--hostfile", str(cluster.hosts_file())]
+    check(["horovodrun", "--mpi", *hosts, "hvd-imagenet", "train"], "--framework", "keras", *FLOAT64)
+
+
 def test_keras_horovodrun_gloo(cluster: Cluster, check: Callable[..., str]) -> None:
     start = ["hvd-imagenet", "launch", "--launcher", "horovodrun", "--hosts", str(cluster.hosts_file()), "--", "train"]
     check(start, "--framework", "keras", *FLOAT64)
