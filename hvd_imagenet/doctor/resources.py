@@ -13,8 +13,9 @@ from hvd_imagenet.launcher.machine import default_processes
 # A process's own files and threads, and up to four connections to every other process (MPI, Gloo's contexts).
 _OWN_FILES = 256
 _FILES_A_PROCESS = 4
-# A process with its guard: MPI's, Horovod's and its own threads; and the frameworks' pools, of all processes together.
-_TASKS_A_PROCESS = 64
+# A process with its guard, without the pools of threads, which all processes share the cores with: 6 with PyTorch, 10
+# with Keras, counted on CPUs; CUDA and NCCL have theirs.
+_TASKS_A_PROCESS = 32
 _TASKS_A_CORE = 4
 
 

@@ -123,16 +123,16 @@ def test_open_files() -> None:
     ("limits", "status", "message"),
     [
         ((sys.maxsize, sys.maxsize), "ok", "no limit"),
-        ((sys.maxsize, 272), "ok", "at least 272, with threads"),  # 4 · 64 + 4 · 4
+        ((sys.maxsize, 144), "ok", "at least 144, with threads"),  # 4 · 32 + 4 · 4
         (
-            (271, 4096),
+            (143, 4096),
             "warning",
-            "node1: there may be 271 processes and threads, and a job with 4 processes there may need 272",
+            "node1: there may be 143 processes and threads, and a job with 4 processes there may need 144",
         ),
         (
             (100, 60),
             "warning",
-            "all 2 hosts: there may be 60 processes and threads, and a job with 4 processes there may need 272",
+            "all 2 hosts: there may be 60 processes and threads, and a job with 4 processes there may need 144",
         ),
     ],
 )
