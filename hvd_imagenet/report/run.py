@@ -153,7 +153,7 @@ def _read_table(path: Path, columns: tuple[str, ...], number: str, problems: lis
     try:
         text = path.read_text()
         # A killed run, or one that is just writing, may leave half a row behind the last whole one.
-        table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]), float_precision="round_trip")
+        table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
     except FileNotFoundError:
         problems.append(f"no {path.name}")
         return nothing

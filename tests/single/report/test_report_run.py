@@ -29,7 +29,7 @@ def test_a_finished_run(tmp_path):
     assert run.recipe == recipe_of(seed=3)
     assert run.epochs["val_error"].tolist() == [40, 30, 20, 10]
     assert run.iterations["iteration"].tolist() == list(range(40))
-    assert run.iterations["loss"].tolist() == [2 / (1 + t) for t in range(40)]
+    assert run.iterations["loss"].tolist() == pytest.approx([2 / (1 + t) for t in range(40)], rel=1e-14)
     assert run.images_per_second == 1150  # the median of 1000, 1100, 1200, 1300
     assert (run.option("framework"), run.option("processes"), run.option("nothing")) == ("torch", 2, None)
     assert state.sentence(run) == "finished"
