@@ -6,23 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.report.known_benchmarks import KNOWN, RATIO, Benchmark
+from hvd_imagenet.report.benchmark_forms import RATIO
+from hvd_imagenet.report.known_benchmarks import KNOWN, Benchmark, Cell
 from hvd_imagenet.report.tables import NONE, markdown_table
 
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 _PROVENANCE = ("command", "machine", "date", "commit")
-_STUDY = ("study", "setting", "seeds", "error %", "the paper's")
-_NOTHING = Benchmark("", ())
+_STUDY = ("seeds", "error %", "the paper's")
+_NOTHING = Benchmark(())
 
 
 def as_markdown(folder: Path) -> str:
-    """A heading, a table and its provenance for each result file: known ones in README's order, then the others.
+    """Tables and their provenance for each result file: known ones in README's order, then the others.
 
     Args:
         folder: benchmarks/results.
 
     Returns:
-        Markdown, with nothing that is not in the files.
+        Markdown, with nothing that is not in the files; its last line names the benchmarks that have none.
 
     Raises:
         UserError: there is no such folder, no result in it, or a file cannot be read.
@@ -41,6 +42,9 @@ def as_markdown(folder: Path) -> str:
             sections.append(section)
     if not sections:
         raise UserError(f"--benchmarks {folder}: holds no result with figures; make bench writes them")
+    missing = [f"`benchmarks/{name}.py`" for name in KNOWN if name not in names]
+    if missing:
+        sections.append(f"No result yet of {', '.join(missing)}.")
     return "\n\n".join(sections)
 
 
@@ -110,43 +114,63 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _section(name: str, found: Mapping[str, Any]) -> Iterator[str]:
-    """Heading, table and provenance of one file; nothing where no figure is known."""
-    known = KNOWN.get(name, _NOTHING)
+    """Tables and provenance of one file; nothing where no figure is known."""
     points = found.get("points")
-    study = isinstance(points, list) and all(isinstance(each, dict) and "study" in each for each in points)
-    header, rows = (_STUDY, _study(points)) if study and points else (["", "figure"], list(_rows(known, found)))
-    if not rows:
-        return
-    yield f"### {known.question or name.replace('_', ' ')}"
-    yield markdown_table(header, rows)
-    yield from _provenances(name, found)
+    if isinstance(points, list) and points and all(isinstance(each, dict) and "study" in each for each in points):
+        tables = [*_studies(points)]
+    else:
+        tables = [*_known(name, found), *_unnamed(name, found)]
+    if tables:
+        yield from tables
+        yield "\n".join(_provenances(name, found))
 
 
-def _rows(known: Benchmark, found: Mapping[str, Any]) -> Iterator[Sequence[str]]:
-    """Known figures with their words, then the ratios that have none."""
-    for figure in known.figures:
-        value = _at(found, figure.path)
-        if isinstance(value, int | float):
-            yield [figure.words, figure.form(value)]
-    named = {figure.path for figure in known.figures} | {("ratios", name) for name in known.left_out}
+def _known(name: str, found: Mapping[str, Any]) -> Iterator[str]:
+    """Tables of figures that have words; a row without a figure is left out."""
+    for table in KNOWN.get(name, _NOTHING).tables:
+        written = [[words, *(_text(cell, found) for cell in cells)] for words, cells in table.rows]
+        rows = [row for row in written if any(row[1:])]
+        if rows:
+            yield markdown_table(table.columns, rows)
+
+
+def _text(cell: Cell | None, found: Mapping[str, Any]) -> str:
+    """A cell's figures; nothing where one of them is missing."""
+    values = [] if cell is None else [_at(found, path) for path in cell.paths]
+    return cell.form(*values) if cell is not None and all(map(_is_figure, values)) else ""
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, list) and bool(value) and all(map(_is_figure, value)))
+
+
+def _unnamed(name: str, found: Mapping[str, Any]) -> Iterator[str]:
+    """A table of the ratios that have no words yet, by their keys."""
+    known = KNOWN.get(name, _NOTHING)
+    cells = [cell for table in known.tables for _, row in table.rows for cell in row if cell is not None]
+    named = {path for cell in cells for path in cell.paths} | {("ratios", key) for key in known.left_out}
     ratios = found.get("ratios")
-    for key, value in (ratios if isinstance(ratios, dict) else {}).items():
-        if ("ratios", key) not in named and isinstance(value, int | float):
-            yield [f"`{key}`", RATIO(value)]
+    rows = [
+        [f"`{key}`", RATIO(value)]
+        for key, value in (ratios if isinstance(ratios, dict) else {}).items()
+        if ("ratios", key) not in named and isinstance(value, int | float)
+    ]
+    if rows:
+        yield markdown_table([name.replace("_", " "), "ratio"], rows)
 
 
-def _study(points: Sequence[Mapping[str, Any]]) -> list[Sequence[str]]:
-    """The points of a study of errors; those without a finished run are left out."""
-    rows: list[Sequence[str]] = []
+def _studies(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A table for each study of errors; points without a finished run are left out."""
+    rows: dict[str, list[Sequence[str]]] = {}
     for point in points:
         mean, deviation, diverged = (point.get(key) for key in ("mean", "deviation", "diverged"))
         error = NONE if mean is None else f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
         error += f", {diverged} diverged" if diverged else ""
         if point.get("seeds"):
-            rows.append(
-                [str(point[key]) for key in ("study", "label", "seeds")] + [error, str(point.get("paper") or "")]
-            )
-    return rows
+            row = [str(point["label"]), str(point["seeds"]), error, str(point.get("paper") or "")]
+            rows.setdefault(str(point["study"]), []).append(row)
+    for study, each in rows.items():
+        yield markdown_table([f"Large minibatches: {study}", *_STUDY], each)
 
 
 def _at(found: Any, path: Sequence[str]) -> Any:
@@ -161,8 +185,8 @@ def _provenances(name: str, found: Mapping[str, Any]) -> Iterator[str]:
     told: dict[str, list[str]] = {}
     for part, values in (parts if isinstance(parts, dict) else {"": found}).items():
         said = {key: str(values.get(key, "unknown")) for key in _PROVENANCE}
-        line = f"`{said['command']}` on {said['machine']}, {said['date']}, commit {said['commit']}"
+        line = f"`{said['command']}` ({said['machine']}; {said['date']}; commit {said['commit']})"
         told.setdefault(line, []).append(part)
     for line, names in told.items():
-        which = f" ({', '.join(names)})" if len(told) > 1 else ""
+        which = f", {' and '.join(part.replace('_', ' ') for part in names)}" if len(told) > 1 else ""
         yield f"[{name}.json](benchmarks/results/{name}.json){which}: {line}."

@@ -1,191 +1,287 @@
 """What the figures of benchmarks/results are called in README, in its order."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-Form = Callable[[float], str]
-RATIO: Form = "{:.2f} ×".format
-PERCENT: Form = "{:.2f} %".format
-SECONDS: Form = "{:.3f} s".format
-SPEED: Form = "{:,.0f} images/s".format
+from hvd_imagenet.report.benchmark_forms import (
+    NUMBER,
+    PERCENT,
+    RATIO,
+    SECONDS,
+    Form,
+    deviation,
+    seconds_and_deviation,
+    share,
+    signed_percent,
+    with_range,
+)
 
 
-def share(value: float) -> str:
-    """A fraction in percent.
+class Cell(NamedTuple):
+    """One cell of a table: where its values are in the result file, and how they are written."""
 
-    Args:
-        value: of 1.
-
-    Example:
-        >>> share(0.9063)
-        '90.6 %'
-    """
-    return f"{100 * value:.1f} %"
+    form: Form
+    paths: tuple[tuple[str, ...], ...]
 
 
-def deviation(value: float) -> str:
-    """A fraction in percent, with its sign.
+class Table(NamedTuple):
+    """Names of columns, the first of which says what is compared; and rows, each of words and cells."""
 
-    Args:
-        value: of 1.
-
-    Example:
-        >>> deviation(-0.0745), deviation(0.0002)
-        ('-7.4 %', '+0.0 %')
-    """
-    return f"{100 * value:+.1f} %"
-
-
-class Figure(NamedTuple):
-    """One number of a result file: where it is, what it is called, how it is written."""
-
-    path: tuple[str, ...]
-    words: str
-    form: Form = RATIO
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
 
 
 class Benchmark(NamedTuple):
-    """One result file: the question that it answers, its figures, and ratios that would say the same again."""
+    """One result file: its tables, and ratios that would say the same again."""
 
-    question: str
-    figures: tuple[Figure, ...]
+    tables: tuple[Table, ...]
     left_out: tuple[str, ...] = ()
 
 
-def _ratios(**words: str) -> tuple[Figure, ...]:
-    return tuple(Figure(("ratios", key), each) for key, each in words.items())
+def _cell(form: Form, *paths: str) -> Cell:
+    """Paths are written with slashes."""
+    return Cell(form, tuple(tuple(path.split("/")) for path in paths))
 
+
+def _ratios(*names: str | None) -> tuple[Cell | None, ...]:
+    return tuple(None if name is None else _cell(RATIO, f"ratios/{name}") for name in names)
+
+
+_STEP = Table(
+    (
+        "Our training step on 2 ranks is so many times as fast as …",
+        "ResNet-50, 224 px, 8 images a rank",
+        "ResNet-20, 32 px, 64 images a rank",
+        "Keras `fit`, ResNet-20, 32 px, 32 images a rank",
+    ),
+    (
+        (
+            "a bare Horovod loop, started as Horovod's documentation starts it",
+            _ratios("resnet50_vs_bare_horovod_as_started_upstream", None, None),
+        ),
+        (
+            "the same loop, started by `hvd-imagenet launch`",
+            _ratios("resnet50_vs_bare_horovod", "resnet20_vs_bare_horovod", None),
+        ),
+        (
+            "DistributedDataParallel on gloo, each in its better memory layout",
+            _ratios("resnet50_vs_ddp", "resnet20_vs_ddp", None),
+        ),
+        (
+            "DistributedDataParallel on gloo, both contiguous (NCHW)",
+            _ratios("resnet50_contiguous_vs_ddp_contiguous", None, None),
+        ),
+        ("Horovod's bare grouped allreduce in the same step", _ratios(None, None, "keras_vs_bare_allreduce")),
+        ("the same step without any reduction", _ratios(None, None, "keras_vs_single_with_allreduce")),
+        ("the same, what the bare allreduce adds left out of ours", _ratios(None, None, "keras_vs_single")),
+    ),
+)
+
+_FUSED = Table(
+    (
+        "Four virtual workers fused into one pass are so many times as fast as one after another",
+        "n = 8 images",
+        "n = 32 images",
+    ),
+    (
+        ("ResNet-8, 32 px", _ratios("resnet8_32px_n8_fused_vs_sequential", "resnet8_32px_n32_fused_vs_sequential")),
+        ("ResNet-20, 32 px", _ratios(None, "resnet20_32px_n32_fused_vs_sequential")),
+        ("ResNet-50, 128 px", _ratios("resnet50_128px_n8_fused_vs_sequential", None)),
+    ),
+)
+
+
+def _reader(words: str, lane: str, ratio: str | None) -> tuple[str, tuple[Cell | None, ...]]:
+    speeds = tuple(_cell(NUMBER, f"images_per_s/{lane}_{threads}") for threads in (1, 2))
+    return words, speeds + _ratios(ratio, None if ratio is None else f"{ratio}_2_threads")
+
+
+_READERS = Table(
+    (
+        "JPEGs to random-resized crops of 224",
+        "images/s, 1 core",
+        "images/s, 2 cores",
+        "ours is so many times as fast, 1 core",
+        "as fast, 2 cores",
+    ),
+    (
+        _reader("our reader", "ours", None),
+        _reader("PIL in torch's DataLoader", "pil", "vs_pil"),
+        _reader("NVIDIA DALI on the CPU", "dali", "vs_dali"),
+        _reader("tf.data, `decode_and_crop_jpeg`", "tf_data", "vs_tf_data"),
+        _reader("tf.data with crops of our sizes", "tf_data_same_crops", "vs_tf_data_same_crops"),
+        _reader("OpenCV in a thread pool", "opencv_threads", "vs_opencv_threads"),
+        _reader(
+            "a limit: decoding alone, to 1/8 of the size, with the same libjpeg-turbo",
+            "limit_pillow",
+            "of_entropy_limit",
+        ),
+        _reader("the same limit with simplejpeg's libjpeg-turbo", "limit_simplejpeg", "of_entropy_limit_simplejpeg"),
+    ),
+)
+_OUR_READER = Table(
+    ("Our reader is so many times as fast …", "1 core", "2 cores"),
+    (
+        (
+            "with images packed by `--max-side 400`, as with their folder",
+            _ratios("packed_vs_folder", "packed_vs_folder_2_threads"),
+        ),
+        ("with two threads on two cores, as with one on one", _ratios(None, "second_thread")),
+    ),
+)
+
+_DECODERS = Table(
+    ("Validation error after training on …, mean (range of seeds)", "our partial decoder", "Pillow's decoder"),
+    tuple(
+        (
+            words,
+            tuple(
+                _cell(with_range(PERCENT), f"means/{images}/{decoder}", f"errors_by_seed/{images}/{decoder}")
+                for decoder in ("partial", "pillow")
+            ),
+        )
+        for images, words in (("digits", "scanned digits"), ("shapes", "procedural shapes"))
+    ),
+)
+
+_CHECKPOINTS = Table(
+    (
+        "A checkpoint of ResNet-50, 205 MB, every 40 s",
+        "share of the time that steps wait for it",
+        "training takes longer by (below 0: noise)",
+    ),
+    tuple(
+        (words, (_cell(PERCENT, f"{kind}_wait_percent"), _cell(signed_percent, f"{kind}_slowdown_percent")))
+        for kind, words in (
+            ("background", "written beside the training, as by default"),
+            ("synchronous", "written while the training waits"),
+        )
+    ),
+)
+
+_LAUNCH = Table(
+    (
+        "Two processes that do nothing, from command to prompt",
+        "by itself",
+        "under `launch`",
+        "`launch` adds (quartiles)",
+    ),
+    tuple(
+        (
+            name,
+            (
+                _cell(SECONDS, f"seconds/{name}"),
+                _cell(SECONDS, f"seconds/launch_{name}"),
+                _cell(with_range(SECONDS), f"overhead_s/{name}/median", f"overhead_s/{name}/quartiles"),
+            ),
+        )
+        for name in ("mpirun", "horovodrun")
+    ),
+)
+
+_STARTUP = Table(
+    ("From the command to the end of the first iteration, 2 processes", "seconds", "`launch` is so many times as fast"),
+    (
+        ("`launch -- train` on the scanned digits", (_cell(SECONDS, "seconds/launch_train"), None)),
+        ("a small loop on Horovod, by `launch`", (_cell(SECONDS, "seconds/launch"), None)),
+        ("the same loop, by mpirun", (_cell(SECONDS, "seconds/mpirun"), *_ratios("vs_mpirun"))),
+        ("the same loop, by horovodrun", (_cell(SECONDS, "seconds/horovodrun"), *_ratios("vs_horovodrun"))),
+        (
+            "a loop on DistributedDataParallel, by torchrun",
+            (_cell(SECONDS, "seconds/torchrun"), *_ratios("vs_torchrun")),
+        ),
+    ),
+)
+
+
+def _safety(words: str, others: str, *names: str | None) -> tuple[str, tuple[Cell | None, ...]]:
+    return words, tuple(
+        None if name is None else _cell(with_range(RATIO), f"{name}/with_over_without", f"{name}/{others}")
+        for name in names
+    )
+
+
+_CHECKED = ("torch_resnet20_check", "torch_resnet50_check", "keras_resnet20_check")
+_DETERMINISTIC = ("torch_resnet20_deterministic", None, "keras_resnet20_deterministic")
+_SAFETY = Table(
+    (
+        "A step with it takes so many times as long as one without",
+        "PyTorch, ResNet-20",
+        "PyTorch, ResNet-50",
+        "Keras, ResNet-20",
+    ),
+    (
+        _safety("the check for NaN and infinity (quartiles of its turns)", "quartiles", *_CHECKED),
+        _safety("`--deterministic` (range of its pairs of jobs)", "jobs", *_DETERMINISTIC),
+    ),
+)
+
+_ALLREDUCE = Table(
+    (
+        "Allreduce of ResNet-50's gradients, 100 MB: Horovod as `launch` starts it is so many times as fast as …",
+        "2 ranks",
+        "4 ranks",
+        "8 ranks",
+    ),
+    tuple(
+        (words, _ratios(*(f"resnet50_{key}_{ranks}_ranks" for ranks in (2, 4, 8))))
+        for key, words in {
+            "vs_mpi4py": "mpi4py's own Allreduce",
+            "vs_torch_gloo": "torch.distributed on gloo",
+            "gloo_vs_torch_gloo": "torch.distributed on gloo, Horovod over Gloo too",
+            "fused_vs_unfused": "itself without fusion",
+        }.items()
+    ),
+)
+
+_PAPER_GPUS = ("256", "352")
+_PAPER = Table(
+    ("An iteration of ResNet-50 on the paper's P100s", *(f"{gpus} GPUs" for gpus in _PAPER_GPUS)),
+    (
+        (
+            "in the paper",
+            tuple(_cell(SECONDS, f"fitted/points/{gpus}/measured_s") for gpus in _PAPER_GPUS),
+        ),
+        *(
+            (
+                words,
+                tuple(
+                    _cell(seconds_and_deviation, f"{case}/points/{gpus}/predicted_s", f"{case}/points/{gpus}/deviation")
+                    for gpus in _PAPER_GPUS
+                ),
+            )
+            for case, words in {
+                "cited_alone": "`plan`, cited parameters alone (against the paper)",
+                "no_stragglers": "`plan`, the same without stragglers",
+                "fitted": "`plan`, stragglers fitted to the time at 256",
+            }.items()
+        ),
+    ),
+)
+
+_LAB = Table(
+    ("The scaling lab: 16 ranks over shaped links", ""),
+    (
+        ("efficiency at the paper's ratio of compute", (_cell(share, "ratios/efficiency_at_the_papers_ratio"),)),
+        ("`plan`: median deviation from what was measured", (_cell(share, "median_deviation"),)),
+        ("`plan`: the worst point", (_cell(deviation, "worst/deviation"),)),
+    ),
+)
 
 KNOWN = {
-    "step_overhead": Benchmark(
-        "Our training step on 2 ranks, against others (above 1: ours is faster)",
-        _ratios(
-            resnet50_vs_bare_horovod_as_started_upstream="ResNet-50, 224 px: bare Horovod, started as documented",
-            resnet50_vs_bare_horovod="ResNet-50: bare Horovod, started by `hvd-imagenet launch`",
-            resnet50_vs_ddp="ResNet-50: DistributedDataParallel on gloo, each in its better layout",
-            resnet50_contiguous_vs_ddp_contiguous="ResNet-50: DistributedDataParallel on gloo, both contiguous",
-            resnet20_vs_bare_horovod="ResNet-20, 32 px: bare Horovod, started by `hvd-imagenet launch`",
-            resnet20_vs_ddp="ResNet-20: DistributedDataParallel on gloo, each in its better layout",
-            keras_vs_bare_allreduce="Keras `fit`, ResNet-20: Horovod's bare grouped allreduce in the same step",
-            keras_vs_single="Keras `fit`: the step without any reduction, what the bare allreduce adds left out",
-            keras_vs_single_with_allreduce="Keras `fit`: the step without any reduction",
-        ),
-    ),
-    "virtual_workers": Benchmark(
-        "Four virtual workers fused into one pass, against one after another",
-        _ratios(
-            resnet8_32px_n8_fused_vs_sequential="n = 8: ResNet-8 at 32 px",
-            resnet50_128px_n8_fused_vs_sequential="n = 8: ResNet-50 at 128 px",
-            resnet8_32px_n32_fused_vs_sequential="n = 32: ResNet-8 at 32 px",
-            resnet20_32px_n32_fused_vs_sequential="n = 32: ResNet-20 at 32 px",
-        ),
-    ),
-    "input_pipeline": Benchmark(
-        "Our reader against others: JPEGs to random-resized crops of 224",
-        (
-            Figure(("images_per_s", "ours_1"), "ours, 1 core", SPEED),
-            Figure(("images_per_s", "ours_2"), "ours, 2 cores", SPEED),
-            *(
-                Figure(("ratios", f"{key}{suffix}"), f"{words}, {cores}")
-                for key, words in {
-                    "vs_pil": "PIL in torch's DataLoader",
-                    "vs_dali": "NVIDIA DALI on the CPU",
-                    "vs_tf_data": "tf.data, `decode_and_crop_jpeg`",
-                    "vs_tf_data_same_crops": "tf.data with crops of our sizes",
-                    "vs_opencv_threads": "OpenCV in a thread pool",
-                    "of_entropy_limit": "the limit: decoding at 1/8 with the same libjpeg-turbo",
-                    "of_entropy_limit_simplejpeg": "the limit: decoding at 1/8 with simplejpeg's",
-                    "packed_vs_folder": "packed with `--max-side 400`, against the folder",
-                }.items()
-                for suffix, cores in (("", "1 core"), ("_2_threads", "2 cores"))
-            ),
-            Figure(("ratios", "second_thread"), "ours: two threads against one"),
-        ),
-    ),
-    "decoder_error": Benchmark(
-        "Validation error with the partial decoder and with Pillow's (median of the last 5 epochs, mean of seeds)",
-        tuple(
-            Figure(("means", images, decoder), f"{images}, {words}", PERCENT)
-            for images in ("digits", "shapes")
-            for decoder, words in (("partial", "partial"), ("pillow", "Pillow"))
-        ),
-    ),
-    "checkpoint_writing": Benchmark(
-        "What checkpoints cost",
-        (
-            Figure(
-                ("ratios", "wait_background_vs_synchronous"), "waiting in the training loop, synchronous / background"
-            ),
-            Figure(("background_wait_percent",), "waiting of the loop, written in the background", PERCENT),
-            Figure(("synchronous_wait_percent",), "waiting of the loop, written in it", PERCENT),
-            Figure(("background_slowdown_percent",), "slower than without, written in the background", PERCENT),
-            Figure(("synchronous_slowdown_percent",), "slower than without, written in the loop", PERCENT),
-        ),
-    ),
-    "launch_overhead": Benchmark(
-        "What `launch` adds to a job of 2 processes that do nothing, from command to prompt",
-        (
-            Figure(("overhead_s", "mpirun", "median"), "over mpirun", SECONDS),
-            Figure(("overhead_s", "horovodrun", "median"), "over horovodrun", SECONDS),
-            *_ratios(vs_mpirun="mpirun / launch with mpirun", vs_horovodrun="horovodrun / launch with horovodrun"),
-        ),
-    ),
-    "startup": Benchmark(
-        "From the command to the end of the first iteration, on 2 processes",
-        (
-            Figure(("seconds", "launch"), "`launch` over MPI, a small loop on Horovod", SECONDS),
-            Figure(("seconds", "launch_train"), "`launch -- train` on the scanned digits", SECONDS),
-            *_ratios(
-                vs_mpirun="mpirun / launch, the same loop",
-                vs_horovodrun="horovodrun / launch, the same loop",
-                vs_torchrun="torchrun with DistributedDataParallel / launch, the same loop",
-            ),
-        ),
-    ),
+    "step_overhead": Benchmark((_STEP,)),
+    "virtual_workers": Benchmark((_FUSED,)),
+    "input_pipeline": Benchmark((_READERS, _OUR_READER)),
+    "decoder_error": Benchmark((_DECODERS,)),
+    "checkpoint_writing": Benchmark((_CHECKPOINTS,), left_out=("wait_background_vs_synchronous",)),
+    "launch_overhead": Benchmark((_LAUNCH,), left_out=("vs_mpirun", "vs_horovodrun")),
+    "startup": Benchmark((_STARTUP,)),
     "safety_overhead": Benchmark(
-        "What safety costs: a step without it, over one with it",
-        _ratios(
-            torch_resnet20_check="check for NaN and infinity, PyTorch, ResNet-20",
-            torch_resnet50_check="check for NaN and infinity, PyTorch, ResNet-50",
-            keras_resnet20_check="check for NaN and infinity, Keras, ResNet-20",
-            torch_resnet20_deterministic="`--deterministic`, PyTorch, ResNet-20",
-            keras_resnet20_deterministic="`--deterministic`, Keras, ResNet-20",
-        ),
+        (_SAFETY,),
+        left_out=tuple(name for name in (*_CHECKED, *_DETERMINISTIC) if name is not None),
     ),
-    "allreduce": Benchmark(
-        "Allreduce of ResNet-50's gradients, 100 MB, by Horovod as `launch` starts it",
-        tuple(
-            Figure(("ratios", f"resnet50_{key}_{ranks}_ranks"), f"{words}, {ranks} ranks")
-            for key, words in {
-                "vs_mpi4py": "mpi4py's own",
-                "vs_torch_gloo": "torch.distributed on gloo",
-                "gloo_vs_torch_gloo": "torch.distributed on gloo, against Horovod over Gloo",
-                "fused_vs_unfused": "without fusion",
-            }.items()
-            for ranks in (2, 4, 8)
-        ),
-    ),
-    "minibatch_study": Benchmark("Does large-minibatch training keep its accuracy?", ()),
-    "plan_against_paper": Benchmark(
-        "`plan` against the paper's times of an iteration (deviation from the paper)",
-        tuple(
-            Figure((case, "points", workers, "deviation"), f"{workers} GPUs, {words}", deviation)
-            for case, words in {
-                "fitted": "stragglers fitted to the time at 256",
-                "cited_alone": "cited parameters alone",
-                "no_stragglers": "no stragglers",
-            }.items()
-            for workers in ("256", "352")
-        ),
-        left_out=("agreement_with_fit",),
-    ),
-    "scaling_lab": Benchmark(
-        "The scaling lab: 16 ranks over shaped links, against `plan`",
-        (
-            Figure(("ratios", "efficiency_at_the_papers_ratio"), "efficiency at the paper's ratio of compute", share),
-            Figure(("median_deviation",), "`plan`: median deviation from what was measured", share),
-            Figure(("worst", "deviation"), "`plan`: the worst point", deviation),
-        ),
-    ),
+    "allreduce": Benchmark((_ALLREDUCE,)),
+    "minibatch_study": Benchmark(()),
+    "plan_against_paper": Benchmark((_PAPER,), left_out=("agreement_with_fit",)),
+    "scaling_lab": Benchmark((_LAB,)),
 }
-"""By the names of files."""
+"""By the names of files, which are those of the scripts."""

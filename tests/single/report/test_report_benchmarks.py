@@ -1,10 +1,11 @@
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.report.benchmarks import BEGIN, END, as_markdown, write_readme
+from hvd_imagenet.report.benchmarks import BEGIN, END, as_markdown, rewritten, write_readme
 from hvd_imagenet.report.known_benchmarks import KNOWN
 
 ROOT = Path(__file__).parents[3]
@@ -18,20 +19,35 @@ def _write(folder, name, **found):
 
 
 def test_a_known_result(tmp_path):
-    seconds = {"mpirun": {"median": 0.2234}, "horovodrun": {"median": 0.3}}
-    _write(tmp_path, "launch_overhead", **HERE, ratios={"vs_mpirun": 0.098, "vs_new": 1.5}, overhead_s=seconds)
-    assert as_markdown(tmp_path).splitlines() == [
-        "### What `launch` adds to a job of 2 processes that do nothing, from command to prompt",
+    overhead_s = {"mpirun": {"median": 0.2234, "quartiles": [0.2, 0.25]}, "horovodrun": {"median": 0.3}}
+    seconds = {"mpirun": 0.0244, "horovodrun": 0.655}
+    ratios = {"vs_mpirun": 0.098, "vs_new": 1.5}
+    _write(tmp_path, "launch_overhead", **HERE, ratios=ratios, overhead_s=overhead_s, seconds=seconds)
+    lines = as_markdown(tmp_path).splitlines()
+    assert lines[:-2] == [
+        "| Two processes that do nothing, from command to prompt | by itself | under `launch` | "
+        "`launch` adds (quartiles) |",
+        "|---|---|---|---|",
+        "| mpirun | 0.024 s |  | 0.223 s (0.200–0.250) |",
+        "| horovodrun | 0.655 s |  |  |",
         "",
-        "|  | figure |",
+        "| launch overhead | ratio |",
         "|---|---|",
-        "| over mpirun | 0.223 s |",
-        "| over horovodrun | 0.300 s |",
-        "| mpirun / launch with mpirun | 0.10 × |",
-        "| `vs_new` | 1.50 × |",
+        "| `vs_new` | 1.50 |",
         "",
-        "[launch_overhead.json](benchmarks/results/launch_overhead.json): `python b.py` on a host; 2 ranks, "
-        "2026-11-23, commit abc1234.",
+        "[launch_overhead.json](benchmarks/results/launch_overhead.json): `python b.py` "
+        "(a host; 2 ranks; 2026-11-23; commit abc1234).",
+    ]
+    assert lines[-2] == ""
+    assert lines[-1].startswith("No result yet of `benchmarks/step_overhead.py`, `benchmarks/virtual_workers.py`, ")
+    assert "launch_overhead" not in lines[-1]
+
+
+def test_a_row_without_a_figure_is_left_out(tmp_path):
+    _write(tmp_path, "step_overhead", **HERE, ratios={"resnet20_vs_ddp": 1.176, "keras_vs_single": "none"})
+    assert as_markdown(tmp_path).splitlines()[2:4] == [
+        "| DistributedDataParallel on gloo, each in its better memory layout |  | 1.18 |  |",
+        "",
     ]
 
 
@@ -40,39 +56,44 @@ def test_a_result_that_nobody_has_named_yet_comes_last(tmp_path):
     _write(tmp_path, "virtual_workers", **HERE, ratios={})
     _write(tmp_path, "step_overhead", **HERE, ratios={"resnet20_vs_ddp": 1.176})
     lines = as_markdown(tmp_path).splitlines()
-    assert [line for line in lines if line.startswith("###")] == [
-        "### Our training step on 2 ranks, against others (above 1: ours is faster)",
-        "### a new one",
+    assert [line.split(" | ")[0] for line, below in itertools.pairwise(lines) if below.startswith("|--")] == [
+        "| Our training step on 2 ranks is so many times as fast as …",
+        "| a new one",
     ]
-    assert "| `x` | 2.00 × |" in lines
+    assert "| `x` | 2.00 |" in lines
 
 
 def test_parts_that_were_measured_apart_say_so_each(tmp_path):
     provenance = {"resnet50": HERE, "resnet20": HERE, "keras": HERE | {"commit": "def5678"}}
     _write(tmp_path, "step_overhead", provenance=provenance, ratios={"resnet20_vs_ddp": 1.176})
     lines = [line for line in as_markdown(tmp_path).splitlines() if "json](" in line]
-    assert [line.split("): `")[0] for line in lines] == [
-        "[step_overhead.json](benchmarks/results/step_overhead.json) (resnet50, resnet20",
-        "[step_overhead.json](benchmarks/results/step_overhead.json) (keras",
+    assert [line.split(": `")[0] for line in lines] == [
+        "[step_overhead.json](benchmarks/results/step_overhead.json), resnet50 and resnet20",
+        "[step_overhead.json](benchmarks/results/step_overhead.json), keras",
     ]
-    assert [line.rpartition(" ")[2] for line in lines] == ["abc1234.", "def5678."]
+    assert [line.rpartition(" ")[2] for line in lines] == ["abc1234).", "def5678)."]
 
 
-def test_a_study_is_a_table_of_errors(tmp_path):
+def test_a_study_is_a_table_of_errors_for_each_question(tmp_path):
     point = {"study": "figure 1", "label": "kn 64", "seeds": 3, "mean": 4.051, "deviation": 0.12, "paper": "23.60"}
     points = [
         point,
         point | {"label": "kn 8192", "mean": None, "deviation": None, "diverged": 3, "paper": None},
         point | {"label": "kn 128", "seeds": 1, "deviation": None, "diverged": 0},
         point | {"label": "not yet", "seeds": 0},
+        point | {"study": "table 1", "label": "no warmup"},
     ]
     _write(tmp_path, "minibatch_study", **HERE, ratios={"figure 1: kn 64": 1.0}, points=points)
-    assert as_markdown(tmp_path).splitlines()[2:-2] == [
-        "| study | setting | seeds | error % | the paper's |",
-        "|---|---|---|---|---|",
-        "| figure 1 | kn 64 | 3 | 4.05 ± 0.12 | 23.60 |",
-        "| figure 1 | kn 8192 | 3 | –, 3 diverged |  |",
-        "| figure 1 | kn 128 | 1 | 4.05 | 23.60 |",
+    assert as_markdown(tmp_path).splitlines()[:-4] == [
+        "| Large minibatches: figure 1 | seeds | error % | the paper's |",
+        "|---|---|---|---|",
+        "| kn 64 | 3 | 4.05 ± 0.12 | 23.60 |",
+        "| kn 8192 | 3 | –, 3 diverged |  |",
+        "| kn 128 | 1 | 4.05 | 23.60 |",
+        "",
+        "| Large minibatches: table 1 | seeds | error % | the paper's |",
+        "|---|---|---|---|",
+        "| no warmup | 3 | 4.05 ± 0.12 | 23.60 |",
     ]
 
 
@@ -101,12 +122,27 @@ def test_every_figure_that_has_a_name_is_in_the_committed_results():
     assert len(measured) >= 5
     for name, known in measured.items():
         found = json.loads((RESULTS / f"{name}.json").read_text())
-        for figure in known.figures:
+        cells = [cell for table in known.tables for _, row in table.rows for cell in row if cell is not None]
+        for path in (path for cell in cells for path in cell.paths):
             value = found
-            for key in figure.path:
+            for key in path:
                 value = value[key]
-            assert isinstance(value, int | float), (name, figure.path)
+            assert isinstance(value, int | float | list), (name, path)
         assert set(known.left_out) <= set(found.get("ratios", {}))
+
+
+def test_tables_are_small_and_every_row_has_a_cell_for_each_column():
+    for name, known in KNOWN.items():
+        for table in known.tables:
+            assert len(table.columns) <= 5, name
+            assert len(table.rows) <= 10, name
+            assert {len(cells) + 1 for _, cells in table.rows} == {len(table.columns)}, (name, table.columns)
+
+
+def test_the_section_of_readme_is_what_report_writes():
+    """After a new result: hvd-imagenet report --benchmarks benchmarks/results --readme README.md."""
+    readme = (ROOT / "README.md").read_text()
+    assert rewritten(readme, as_markdown(RESULTS)) == readme
 
 
 def test_only_the_section_is_rewritten(tmp_path):

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from made_up_runs import make_run
@@ -57,6 +58,22 @@ def test_watch_of_a_finished_run_ends_at_once(tmp_path, capsys, words):
     run = make_run(tmp_path / "a")
     assert main(["report", *(word.format(run=run) for word in words)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{run}: finished"
+
+
+def test_what_readme_says_to_type(tmp_path, capsys, monkeypatch):
+    make_run(tmp_path / "runs" / "RUN")
+    monkeypatch.chdir(tmp_path)
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    commands = [
+        line.split()[1:] for line in readme.splitlines() if line.startswith(".venv/bin/hvd-imagenet report runs")
+    ]
+    assert len(commands) == 3
+    for command in commands + commands[:1]:  # its own files are no runs
+        assert main(command) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert "25.00" in out or out.endswith("runs/RUN: finished\n")
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"RUN", "report.html", "report.csv", "figures"}
 
 
 def test_benchmarks_and_readme(tmp_path, capsys):

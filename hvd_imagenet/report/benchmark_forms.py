@@ -1,0 +1,83 @@
+"""How figures of benchmarks are written in README."""
+
+from collections.abc import Callable, Sequence
+
+Form = Callable[..., str]
+RATIO: Form = "{:.2f}".format
+PERCENT: Form = "{:.2f} %".format
+SECONDS: Form = "{:.3f} s".format
+NUMBER: Form = "{:,.0f}".format
+
+
+def share(value: float) -> str:
+    """A fraction in percent.
+
+    Args:
+        value: of 1.
+
+    Example:
+        >>> share(0.9063)
+        '90.6 %'
+    """
+    return f"{100 * value:.1f} %"
+
+
+def signed_percent(value: float) -> str:
+    """A number of percent, with its sign.
+
+    Args:
+        value: in percent.
+
+    Example:
+        >>> signed_percent(-5.346), signed_percent(0)
+        ('−5.3 %', '+0.0 %')
+    """
+    return f"{value:+.1f} %".replace("-", "−")  # a hyphen would let a narrow column break behind it
+
+
+def deviation(value: float) -> str:
+    """A fraction in percent, with its sign.
+
+    Args:
+        value: of 1.
+
+    Example:
+        >>> deviation(-0.0745), deviation(0.0002)
+        ('−7.4 %', '+0.0 %')
+    """
+    return signed_percent(100 * value)
+
+
+def seconds_and_deviation(seconds: float, fraction: float) -> str:
+    """A time, and by how much it misses another.
+
+    Args:
+        seconds: the time.
+        fraction: of the other time.
+
+    Example:
+        >>> seconds_and_deviation(0.2369, -0.0745)
+        '0.237 s (−7.4 %)'
+    """
+    return f"{SECONDS(seconds)} ({deviation(fraction)})"
+
+
+def with_range(form: Form) -> Form:
+    """A number, and in brackets the least and the greatest of others.
+
+    Args:
+        form: of one number.
+
+    Returns:
+        A form of a number and a list.
+
+    Example:
+        >>> with_range(RATIO)(0.97, [1.406, 0.912, 1.026])
+        '0.97 (0.91–1.41)'
+    """
+
+    def written(value: float, others: Sequence[float]) -> str:
+        least, greatest = (form(each(others)).split()[0] for each in (min, max))  # without the unit
+        return f"{form(value)} ({least}–{greatest})"
+
+    return written
