@@ -101,6 +101,7 @@ bench: setup $(BENCH_VENV)/.installed  ## compare speed with Horovod, DDP and in
 	$(BIN)/python benchmarks/plan_against_paper.py --json benchmarks/results/plan_against_paper.json
 	@test "$$(id -u)" != 0 || $(BIN)/python benchmarks/scaling_lab.py --json benchmarks/results/scaling_lab.json
 	$(BENCH_VENV)/bin/python benchmarks/input_pipeline.py --json benchmarks/results/input_pipeline.json
+	$(BIN)/hvd-imagenet report --benchmarks benchmarks/results --readme README.md
 
 clean:  ## remove the environment, reports and caches; runs and data stay
 	rm -rf $(VENV) $(BENCH_VENV) reports build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
