@@ -49,7 +49,7 @@ class Fault:
 class Injector:
     """The heartbeat of a rank, with the faults that the plan holds for it."""
 
-    def __init__(self, plan: dict[str, Any], framework: str) -> None:
+    def __init__(self, plan: dict[str, Any]) -> None:
         planned = [Fault.of(text) for text in plan.get("faults", [])]
         own = [fault for fault in planned if fault.rank == RANK] if RESTARTS == 0 else []
         self.left = [fault for fault in own if fault.what not in faults.OfCheckpoint.FAULTS]
@@ -57,10 +57,15 @@ class Injector:
         self.log: str | None = plan.get("log")
         self.iteration = -1
         self.beat = heartbeat.beat
-        self.computing = faults.of_computing((fault.what for fault in own), framework)
+        self.computing: faults.Computing | None = None
         self.of_checkpoints = [
             faults.OfCheckpoint(fault.what, fault.iteration or 0) for fault in own if fault not in self.left
         ]
+
+    def hook(self, framework: str) -> None:
+        """Before anything that imports `beat` is imported, and so before the framework's part."""
+        heartbeat.beat = self.hooked
+        self.computing = faults.of_computing((fault.what for fault in self.left), framework)
 
     def hooked(self, action: str, iteration: int | None = None) -> None:
         """Takes the place of heartbeat.beat."""
@@ -68,9 +73,10 @@ class Injector:
             fault.hold(iteration)
         self.beat(action, iteration)
         self.write(action, iteration, only_of=0)
-        self.iteration = self.iteration if iteration is None else iteration
-        if self.computing is not None and action.startswith("computing"):
-            self.computing.begin(None)
+        if iteration is not None and iteration != self.iteration:
+            self.iteration = iteration
+            if self.computing is not None:
+                self.computing.begin(None)
         for each in list(self.left):
             if action.startswith(each.action) and each.iteration in (None, self.iteration):
                 self.left.remove(each)
@@ -124,8 +130,8 @@ def log_images(injector: Injector, folder: Path) -> None:
 
 def main(text: str, words: list[str]) -> int:
     plan = json.loads(text)
-    injector = Injector(plan, "keras" if "keras" in words else "torch")
-    heartbeat.beat = injector.hooked  # before anything that imports `beat` is imported
+    injector = Injector(plan)
+    injector.hook("keras" if "keras" in words else "torch")
     from hvd_imagenet import cli
 
     if "images" in plan:

@@ -1,5 +1,6 @@
 """No secret on a command line or in a log, and none that leaves the user's shell unasked."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -53,7 +54,11 @@ def secrets_of(job: Job) -> list[str]:
     """The user's and the job's own, which its processes have in their environment, and what is made from it."""
     from horovod.runner.common.util import codec, secret
 
-    keys = {one.environ().get(secret.HOROVOD_SECRET_KEY) for one in job.processes()} - {None}
+    keys = set()
+    for one in job.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a short-lived one, such as a shell of horovodrun's
+            keys.add(one.environ().get(secret.HOROVOD_SECRET_KEY))
+    keys -= {None}
     return [SECRET, *keys, *(secret.rendezvous_token(codec.loads_base64(key)) for key in keys)]
 
 

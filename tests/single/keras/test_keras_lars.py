@@ -59,6 +59,7 @@ def test_zeros_give_numbers(zero):
 
 
 def test_it_is_saved_and_loaded(tmp_path):
+    keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile(LARS(0.05, 0.1, momentum=0.9, nesterov=True, l2_weight_decay=1e-4), "mse")
     x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
