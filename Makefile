@@ -10,6 +10,10 @@ TORCH_INDEX ?=
 INSTALL := -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := $(BIN)/python $(INSTALL)
+# How many tests run beside each other, a file by one of them; 0: one after another.
+TEST_WORKERS ?= 2
+PYTEST := CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest
+BESIDE := -n $(TEST_WORKERS) --dist loadfile
 # Which of the fault tests `make test-faults` runs: FAULTS="-m long" leaves out those that are part of `make test`.
 FAULTS ?=
 # A version of torch whose build on PyPI has CUDA, for `make test-gpu`; by default that of constraints.txt.
@@ -49,18 +53,18 @@ train: setup  ## train on scanned digits with 2 processes, in under two minutes
 
 test: setup  ## run all tests; JUnit XML goes to reports/test.xml
 	@mkdir -p reports
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest hvd_imagenet tests \
+	$(PYTEST) $(BESIDE) hvd_imagenet tests \
 		-m "not long and not cluster and not docker and not gpu_build" --junitxml=reports/test.xml
 
 test-faults: setup  ## inject faults into real jobs; JUnit XML goes to reports/test-faults.xml; up to 20 minutes
 	@mkdir -p reports
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest tests/faults $(FAULTS) --junitxml=reports/test-faults.xml
+	$(PYTEST) $(BESIDE) tests/faults $(FAULTS) --junitxml=reports/test-faults.xml
 
 test-cluster: setup  ## train on several hosts, made of namespaces, and under Slurm; as root, it installs sshd and Slurm
 	@mkdir -p reports
 	@test "$$(id -u)" != 0 || dpkg --status $(CLUSTER_PACKAGES) >/dev/null 2>&1 || { apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq install --no-install-recommends $(CLUSTER_PACKAGES); }
-	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest tests/cluster --junitxml=reports/test-cluster.xml
+	$(PYTEST) tests/cluster --junitxml=reports/test-cluster.xml
 
 test-docker: setup  ## build the image, train in one container and in several; as root, it installs podman
 	@mkdir -p reports
