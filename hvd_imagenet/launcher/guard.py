@@ -157,8 +157,12 @@ class Guard:
 
 
 def _become(program: list[str], guard: int, libc: ctypes.CDLL) -> NoReturn:
-    """Makes the forked process the rank: in a group of its own, and ended by the kernel if its guard is."""
-    os.setpgid(0, 0)
+    """Makes the forked process the rank: in a session of its own, and ended by the kernel if its guard is.
+
+    Linux shares the cores between sessions first (autogroup). In one session a rank that waits, and has MPI call
+    sched_yield in a loop, has kept guards from running for 20 s and more (Linux 6.18, more ranks than cores).
+    """
+    os.setsid()
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != guard:
         os._exit(1)

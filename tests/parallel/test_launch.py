@@ -35,6 +35,12 @@ def test_two_ranks():
     assert (done.returncode, sorted(done.stdout.splitlines()), done.stderr) == (0, ["0 2", "1 2"], "")
 
 
+def test_a_rank_has_a_session_of_its_own():
+    """In one with its guard, a rank that waits in MPI could keep the guard from running."""
+    script = "import os; print(os.getsid(0) == os.getpid() != os.getsid(os.getppid()))"
+    assert launch("-np", "2", "--", sys.executable, "-c", script).stdout.splitlines() == ["True", "True"]
+
+
 def test_oversubscription_is_one_warning():
     cores = len(os.sched_getaffinity(0))
     done = launch("-np", str(cores + 1), "--", sys.executable, "-c", PRINT_RANK)
