@@ -7,7 +7,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -75,10 +76,30 @@ def run_job(command: Sequence[str], environment: Mapping[str, str], watcher: Wat
         3
     """
     # A session of its own keeps the terminal's Ctrl-C from mpirun, which would get it twice and give up its processes.
-    child = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=_end_with_parent,
-    )  # fmt: skip
+    with _session_folder(environment) as own:
+        child = subprocess.Popen(
+            command, env={**environment, **own}, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            start_new_session=True, preexec_fn=_end_with_parent,
+        )  # fmt: skip
+        return _follow(child, watcher)
+
+
+@contextlib.contextmanager
+def _session_folder(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """A new folder for the session files of Open MPI 5, and the variable that names it, unless the user has set one.
+
+    By default they lie in /tmp/ompi.PID. An mpirun that is killed leaves them there, and one that is given the same
+    process id later, as in a container that is started again, then ends at once with exit code 213.
+    """
+    if any(f"PRTE_MCA_prte_{scope}tmpdir_base" in environment for scope in ("", "local_")):
+        yield {}
+    else:
+        with tempfile.TemporaryDirectory(prefix="hvd_imagenet.", ignore_cleanup_errors=True) as folder:
+            yield {"PRTE_MCA_prte_local_tmpdir_base": folder}
+
+
+def _follow(child: "subprocess.Popen[bytes]", watcher: Watcher | None) -> int:
+    """Passes signals and standard error on until the launcher ends; returns the exit code of `run_job`."""
     received: list[int] = []
     if watcher is not None:
         watcher.watch_launcher(child)

@@ -41,6 +41,20 @@ def test_a_rank_has_a_session_of_its_own():
     assert launch("-np", "2", "--", sys.executable, "-c", script).stdout.splitlines() == ["True", "True"]
 
 
+def test_an_mpirun_that_is_killed_leaves_no_file_for_the_next_one_of_its_process_id(tmp_path):
+    told, temporary = tmp_path / "told", tmp_path / "temporary"
+    temporary.mkdir()
+    script = f"import os, psutil; open({str(told)!r}, 'w').write(os.environ['PMIX_SERVER_TMPDIR']); "
+    kill = "psutil.Process().parent().parent().send_signal(9); import time; time.sleep(30)"
+    variables = environment() | {"TMPDIR": str(temporary)}
+    for end, code in (("pass", 0), (kill, 137)):
+        command = [*LAUNCH, "-np", "1", "--", sys.executable, "-c", script + end]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        assert done.returncode == code, done.stderr
+        assert Path(told.read_text()).parent.parent == temporary
+        assert not list(temporary.iterdir())
+
+
 def test_oversubscription_is_one_warning():
     cores = len(os.sched_getaffinity(0))
     done = launch("-np", str(cores + 1), "--", sys.executable, "-c", PRINT_RANK)
