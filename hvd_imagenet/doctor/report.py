@@ -120,7 +120,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def look(data: Path | None = None) -> Report:
-    """What this host says of itself, without the findings of `horovod_build.doctor`.
+    """What this host says of itself, without the findings of `horovod_build.doctor`; GPUs that are silent are one.
 
     Args:
         data: the folder of images to look for; None for none.
@@ -132,7 +132,13 @@ def look(data: Path | None = None) -> Report:
         >>> look().versions["hvd_imagenet"] == hvd_imagenet.__version__
         True
     """
-    listing = gpu_listing()
+    listing = ""
+    silent: tuple[Finding, ...] = ()
+    try:
+        listing = gpu_listing()
+    except UserError as error:  # the host's other answers, and the other hosts', are no worse for it
+        message, _, remedy = str(error).partition("; ")
+        silent = (Finding("gpus", "error", message, remedy),)
     return Report(
         node=os.uname().nodename,
         versions=versions(),
@@ -145,6 +151,7 @@ def look(data: Path | None = None) -> Report:
         addresses=interfaces(),
         name_address=host_address(),
         data=None if data is None else look_at_data(data),
+        findings=silent,
     )
 
 
@@ -231,7 +238,9 @@ def main() -> None:
     """Prints the report, then the time for each line that comes."""
     data = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     report = look(data)
-    report = replace(report, findings=tuple(examine(report.gpus)))
+    known = {finding.name for finding in report.findings}
+    others = (finding for finding in examine(report.gpus) if finding.name not in known)
+    report = replace(report, findings=(*report.findings, *others))
     print(f"{MARK}{report.as_json()}", flush=True)
     for _ in sys.stdin:
         print(repr(time.time()), flush=True)

@@ -14,6 +14,7 @@ from hvd_imagenet.doctor.report import MARK, Data, Report, look, look_at_data
 from hvd_imagenet.horovod_build import doctor
 from hvd_imagenet.horovod_build.doctor_host import check_gpus, check_shared_memory
 from hvd_imagenet.horovod_build.finding import Finding
+from hvd_imagenet.launcher import machine
 
 FINDING = Finding("mpirun", "error", "not found", "install it")
 
@@ -54,6 +55,29 @@ def test_the_driver_is_asked_once(
     assert (report.machine.gpus, report.gpus) == (1, ("H200",))
     assert [finding.name for finding in report.findings] == ["shared memory", "gpus"]
     assert (tmp_path / "log").read_text() == "asked\n"
+
+
+def test_a_driver_that_hangs_costs_a_host_its_gpus_and_not_its_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(machine, "_DRIVER_TIMEOUT_S", 0.1)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(doctor, "checks", lambda gpus: [partial(check_shared_memory, 0), partial(check_gpus, gpus)])
+    monkeypatch.setattr(sys, "argv", ["report"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    module.main()
+    report = Report.from_json(capsys.readouterr().out.removeprefix(MARK))
+    assert (report.machine.gpus, report.gpus) == (0, ())
+    assert [finding.name for finding in report.findings] == ["gpus", "shared memory"]
+    assert report.findings[0] == Finding(
+        "gpus",
+        "error",
+        "nvidia-smi -L: no answer within 0.1 s",
+        "look for the driver's fault in dmesg, or take the CPU: CUDA_VISIBLE_DEVICES=",
+    )
 
 
 def test_the_same_images_at_two_places_have_one_fingerprint(tmp_path: Path) -> None:
