@@ -8,6 +8,8 @@ from pathlib import Path
 from hvd_imagenet.errors import UserError
 
 _USUAL_HOME = "/usr/local/cuda"
+# NVIDIA's and Debian's place, and conda's.
+_HEADERS = ("include/cuda_runtime.h", "targets/*/include/cuda_runtime.h")
 
 
 def cuda_home(environ: Mapping[str, str]) -> Path | None:
@@ -26,7 +28,9 @@ def cuda_home(environ: Mapping[str, str]) -> Path | None:
         if environ.get(name):
             return Path(environ[name]) if _has_nvcc(Path(environ[name])) else None
     nvcc = shutil.which("nvcc", path=environ.get("PATH"))
+    # The nvcc on PATH may be a script that calls the toolkit's: then there are no headers beside it.
     homes = [Path(nvcc).resolve().parents[1]] if nvcc else []
+    homes = [home for home in homes if any(any(home.glob(header)) for header in _HEADERS)]
     return next((home for home in [*homes, Path(_USUAL_HOME)] if _has_nvcc(home)), None)
 
 

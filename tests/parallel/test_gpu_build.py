@@ -19,6 +19,7 @@ import pytest
 from ranks import ROOT, run
 from readme_commands import shown
 
+from hvd_imagenet.horovod_build.gpu import cuda_home
 from hvd_imagenet.launcher.machine import this_machine
 
 pytestmark = [pytest.mark.gpu_build, pytest.mark.timeout(4500)]
@@ -63,13 +64,6 @@ class Environment(NamedTuple):
     variables: dict[str, str]
 
 
-def cuda_home() -> Path | None:
-    """The folder of a CUDA toolkit with nvcc, or None."""
-    on_path = shutil.which("nvcc")
-    named = [os.environ.get("CUDA_HOME"), on_path and Path(on_path).resolve().parents[1], "/usr/local/cuda"]
-    return next((Path(each) for each in named if each and os.access(Path(each, "bin", "nvcc"), os.X_OK)), None)
-
-
 def cuda_version(home: Path) -> str:
     """The version of nvcc, as in 13.0."""
     said = subprocess.run([home / "bin" / "nvcc", "--version"], capture_output=True, text=True, check=True).stdout
@@ -97,7 +91,7 @@ def succeed(*words: str | Path, timeout_s: float, **variables: str) -> str:
 @pytest.fixture(scope="module")
 def home() -> Path:
     """Of CUDA; skipped where there is no nvcc."""
-    found = cuda_home()
+    found = cuda_home(os.environ)
     if found is None:
         pytest.skip(
             "no nvcc in CUDA_HOME, on PATH or in /usr/local/cuda; install NVIDIA's CUDA toolkit (no GPU needed)"

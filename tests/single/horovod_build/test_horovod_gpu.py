@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.horovod_build import gpu
 from hvd_imagenet.horovod_build.gpu import cuda_home, gpu_variables, name_for_the_linker
 
 TORCH = {"torch": "2.13.0"}
@@ -13,6 +14,8 @@ def toolkit(tmp_path: Path) -> Path:
     nvcc = tmp_path / "cuda" / "bin" / "nvcc"
     nvcc.parent.mkdir(parents=True)
     nvcc.touch(mode=0o755)
+    (tmp_path / "cuda" / "include").mkdir()
+    (tmp_path / "cuda" / "include" / "cuda_runtime.h").touch()
     return tmp_path / "cuda"
 
 
@@ -63,6 +66,21 @@ def test_what_was_asked_for_and_lacks_is_told(
 
 def test_what_the_user_names_is_not_replaced(toolkit: Path) -> None:
     assert cuda_home({"CUDA_HOME": "/nowhere", "PATH": f"{toolkit}/bin"}) is None
+    assert cuda_home({"PATH": f"{toolkit}/bin"}) == toolkit
+
+
+def test_a_script_called_nvcc_is_no_toolkit(toolkit: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gpu, "_USUAL_HOME", str(toolkit))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "nvcc").write_text(f'#!/bin/sh\nexec {toolkit}/bin/nvcc "$@"\n')
+    (tmp_path / "bin" / "nvcc").chmod(0o755)
+    assert cuda_home({"PATH": f"{tmp_path}/bin"}) == toolkit
+
+
+def test_the_headers_may_lie_where_conda_puts_them(toolkit: Path) -> None:
+    target = toolkit / "targets" / "x86_64-linux"
+    target.mkdir(parents=True)
+    (toolkit / "include").rename(target / "include")
     assert cuda_home({"PATH": f"{toolkit}/bin"}) == toolkit
 
 
