@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from hvd_imagenet import control_groups
 from hvd_imagenet.data.decode import decode_crop
 from hvd_imagenet.data.images import Images
 from hvd_imagenet.data.transforms import (
@@ -37,13 +38,13 @@ THREAD_NAME = "hvd-imagenet-reader"
 
 
 def default_threads() -> int:
-    """The cores that this process may use, at least 1, at most 8.
+    """The processors that this process may use, or whose time its container gets, at least 1, at most 8.
 
     Example:
         >>> 1 <= default_threads() <= 8
         True
     """
-    return max(1, min(_MAX_THREADS, len(os.sched_getaffinity(0))))
+    return max(1, int(min(_MAX_THREADS, len(os.sched_getaffinity(0)), control_groups.cpus())))
 
 
 @dataclass(frozen=True)

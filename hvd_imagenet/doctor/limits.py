@@ -5,8 +5,8 @@ import resource
 import sys
 from pathlib import Path
 
-_CGROUPS = Path("/sys/fs/cgroup")
-_MEMBERSHIP = Path("/proc/self/cgroup")
+from hvd_imagenet import control_groups
+from hvd_imagenet.control_groups import groups
 
 
 def open_files() -> int:
@@ -29,9 +29,8 @@ def tasks() -> int:
         >>> tasks() > 0
         True
     """
-    membership = _MEMBERSHIP.read_text() if _MEMBERSHIP.is_file() else ""
     own = sys.maxsize if os.geteuid() == 0 else _number(resource.RLIMIT_NPROC)
-    return min(own, tasks_of_groups(membership, _CGROUPS))
+    return min(own, tasks_of_groups(control_groups.own_membership(), control_groups.FOLDER))
 
 
 def _number(kind: int) -> int:
@@ -43,9 +42,8 @@ def tasks_of_groups(membership: str, folder: Path) -> int:
     r"""How many processes and threads the control groups of a process may have.
 
     Args:
-        membership: its /proc/PID/cgroup; a line `NUMBER:CONTROLLERS:PATH` for each hierarchy, without controllers for
-            that of version 2.
-        folder: where the hierarchies are mounted, those of version 1 each in a folder of its own.
+        membership: its /proc/PID/cgroup.
+        folder: where the hierarchies are mounted.
 
     Returns:
         The least limit of its group and of those around it; sys.maxsize where there is none.
@@ -54,16 +52,6 @@ def tasks_of_groups(membership: str, folder: Path) -> int:
         >>> tasks_of_groups("0::/user.slice\n", Path("/nonexistent")) == sys.maxsize
         True
     """
-    limits = [sys.maxsize]
-    for line in membership.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "pids"):
-            continue
-        top = folder / controllers
-        group = top / path.lstrip("/")
-        # In a container the path may be the host's, of which the container sees its own group alone, as the top.
-        for each in (group, *group.parents[: len(group.parts) - len(top.parts)]):
-            file = each / "pids.max"
-            text = file.read_text().strip() if file.is_file() else "max"
-            limits.append(sys.maxsize if text == "max" else int(text))
-    return min(limits)
+    files = (group / "pids.max" for group in groups(membership, folder, "pids"))
+    texts = [file.read_text().strip() for file in files if file.is_file()]
+    return min((int(text) for text in texts if text != "max"), default=sys.maxsize)

@@ -1,9 +1,11 @@
+import math
 import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hvd_imagenet import control_groups
 from hvd_imagenet.data.decode import decode_crop
 from hvd_imagenet.data.listing import list_images
 from hvd_imagenet.data.reader import THREAD_NAME, Reader, default_threads
@@ -163,8 +165,9 @@ def test_unreadable_image_reaches_the_consumer_in_its_turn(tmp_path, threads):
 
 
 def test_default_threads_are_the_cores_of_this_process(monkeypatch):
-    for cores, threads in ((1, 1), (5, 5), (64, 8)):
+    for cores, quota, threads in ((1, math.inf, 1), (5, math.inf, 5), (64, math.inf, 8), (64, 2.5, 2), (64, 0.5, 1)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        monkeypatch.setattr(control_groups, "cpus", lambda quota=quota: quota)
         assert default_threads() == threads
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hvd_imagenet.doctor import limits
+from hvd_imagenet import control_groups
 from hvd_imagenet.doctor.limits import open_files, tasks, tasks_of_groups
 
 NONE = sys.maxsize
@@ -49,8 +49,8 @@ def test_processes_and_threads(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, limit: int, group: str, expected: int
 ) -> None:
     (tmp_path / "membership").write_text("0::/\n")
-    monkeypatch.setattr(limits, "_MEMBERSHIP", tmp_path / "membership")
-    monkeypatch.setattr(limits, "_CGROUPS", mounted(tmp_path, {".": group}))
+    monkeypatch.setattr(control_groups, "MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(control_groups, "FOLDER", mounted(tmp_path, {".": group}))
     monkeypatch.setattr("os.geteuid", lambda: user)
     monkeypatch.setattr(resource, "getrlimit", lambda kind: {resource.RLIMIT_NPROC: (limit, limit)}[kind])
     assert tasks() == expected
