@@ -14,6 +14,7 @@ from hvd_imagenet.launcher.allowed_environment import allowed_environment, tools
 from hvd_imagenet.launcher.choice import choose_launcher
 from hvd_imagenet.launcher.hosts import listed_hosts
 from hvd_imagenet.launcher.local import check_processes, resolve_program
+from hvd_imagenet.launcher.machine import crowding
 from hvd_imagenet.launcher.membership import Wanted, wait_for_members
 from hvd_imagenet.launcher.slurm import Allocation, allocation
 from hvd_imagenet.launcher.supervisor import Job, check_network, supervise
@@ -52,9 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(shlex.join(job.command(members, starts=0)))
         return 0
-    fullest, cores = members.fullest, members.machine.cores
-    if fullest > cores:
-        _say(f"warning: {fullest} processes share {cores} cores: each is slower than it would be alone")
+    for warning in crowding(members.fullest, members.machine):
+        _say(warning)
     missed = tools_left_out(os.environ, arguments.env)
     if missed and words[0] not in COMMANDS:
         _say(f"note: the processes do not get {', '.join(missed)}; --env NAME passes one on")

@@ -4,9 +4,11 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from hvd_imagenet import control_groups
 from hvd_imagenet.errors import UserError
 
 _DRIVER_TIMEOUT_S = 15
@@ -17,10 +19,10 @@ class Machine(NamedTuple):
     """What the processes on this machine share.
 
     Args:
-        cores: physical cores that this process may run on.
+        cores: physical cores that this process may run on, or whose time its container gets where that is less.
         gpus: NVIDIA GPUs that this process sees.
-        whole: whether the process may run on every core of the machine; only then can mpirun bind processes to
-            cores, since it counts from the first core of the machine and disregards the mask that it was started with.
+        whole: whether the process may run on every core of the machine, all the time; only then can mpirun bind
+            processes to cores, since it counts from the first core and disregards the mask that it was started with.
     """
 
     cores: int
@@ -121,11 +123,33 @@ def this_machine(listing: str | None = None) -> Machine:
     """
     allowed = os.sched_getaffinity(0)
     listing = gpu_listing() if listing is None else listing
+    cores, quota = physical_cores(allowed), control_groups.cpus()
     return Machine(
-        cores=physical_cores(allowed),
+        cores=cores if quota >= cores else max(1, int(quota)),
         gpus=visible_gpus(listing, os.environ.get("CUDA_VISIBLE_DEVICES")),
-        whole=len(allowed) == os.cpu_count(),
+        whole=len(allowed) == os.cpu_count() and quota >= cores,
     )
+
+
+def crowding(processes: int, machine: Machine) -> Iterator[str]:
+    """What there is to be said of more processes on a host than it has cores or GPUs.
+
+    Args:
+        processes: on the fullest host.
+        machine: what they share.
+
+    Example:
+        >>> list(crowding(3, Machine(cores=2, gpus=0, whole=True)))
+        ['warning: 3 processes share 2 cores: each is slower than it would be alone']
+    """
+    if processes > machine.cores:
+        yield (f"warning: {processes} processes share {machine.cores} cores: each is slower than it would be alone")
+    if 0 < machine.gpus < processes:
+        gpus = f"{machine.gpus} GPU{'s' * (machine.gpus > 1)}"
+        yield (
+            f"warning: {processes} processes on a host with {gpus}: NCCL wants one for each; lower -np, or use the CPU "
+            "with CUDA_VISIBLE_DEVICES="
+        )
 
 
 def gpu_listing() -> str:

@@ -1,9 +1,13 @@
+import math
+
 import pytest
 
+from hvd_imagenet import control_groups
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher import machine
 from hvd_imagenet.launcher.machine import (
     Machine,
+    crowding,
     default_processes,
     gpu_names,
     physical_cores,
@@ -72,3 +76,34 @@ def test_a_driver_that_hangs_is_told_with_a_way_out(monkeypatch, tmp_path):
 def test_default_is_a_process_a_gpu_else_a_core():
     assert default_processes(Machine(cores=64, gpus=8, whole=True)) == 8
     assert default_processes(Machine(cores=2, gpus=0, whole=True)) == 2
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores", "whole"), [(math.inf, 4, True), (4.0, 4, True), (2.5, 2, False), (0.5, 1, False)]
+)
+def test_a_container_s_share_of_the_cores(monkeypatch, quota, cores, whole):
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(machine, "physical_cores", len)
+    monkeypatch.setattr(control_groups, "cpus", lambda: quota)
+    assert this_machine("") == Machine(cores, 0, whole)
+
+
+@pytest.mark.parametrize(
+    ("processes", "machine_of", "expected"),
+    [
+        (8, Machine(64, 8, True), []),
+        (2, Machine(2, 0, True), []),
+        (3, Machine(2, 0, True), ["warning: 3 processes share 2 cores: each is slower than it would be alone"]),
+        (
+            2,
+            Machine(64, 1, True),
+            [
+                "warning: 2 processes on a host with 1 GPU: NCCL wants one for each; lower -np, or use the CPU with "
+                "CUDA_VISIBLE_DEVICES="
+            ],
+        ),
+    ],
+)
+def test_more_processes_than_a_host_has_cores_or_gpus(processes, machine_of, expected):
+    assert list(crowding(processes, machine_of)) == expected
