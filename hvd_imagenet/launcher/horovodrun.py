@@ -1,5 +1,7 @@
 """The argument list of horovodrun, for jobs over Gloo."""
 
+import math
+
 from hvd_imagenet.launcher.start import Start
 
 GLOO_TIMEOUT_S = 600
@@ -22,13 +24,17 @@ def horovodrun_command(horovodrun: str, start: Start) -> list[str]:
         >>> print(*horovodrun_command("horovodrun", Start(2, ["true"], Machine(2, 0, True))))
         ... # doctest: +NORMALIZE_WHITESPACE
         env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 HOROVOD_GLOO_TIMEOUT_SECONDS=600
-            horovodrun --gloo --disable-cache -np 2 true
+            horovodrun --gloo --disable-cache --start-timeout 600 -np 2 true
     """
     variables = start.variables
     if "HOROVOD_GLOO_TIMEOUT_SECONDS" not in start.environment:
         variables["HOROVOD_GLOO_TIMEOUT_SECONDS"] = str(GLOO_TIMEOUT_S)
     words = ["env", *(f"{name}={value}" for name, value in variables.items())]
-    words += [horovodrun, "--gloo", "--disable-cache", "-np", str(start.processes)]
+    words += [horovodrun, "--gloo", "--disable-cache"]
+    # Its own 30 s are too short for Python on a network file system, or many hosts.
+    if "HOROVOD_START_TIMEOUT" not in start.environment:
+        words += ["--start-timeout", str(max(1, math.ceil(start.start_timeout_s)))]
+    words += ["-np", str(start.processes)]
     if start.places:
         words += ["-H", start.hosts]
     if start.interface:

@@ -139,6 +139,7 @@ def build_command(
     interface: str | None = None,
     forwarded: Sequence[str] = (),
     chosen: Tuning = DEFAULT,
+    start_timeout_s: float = 600.0,
 ) -> list[str]:
     """The launcher's command for this machine, this user and the Open MPI that is installed.
 
@@ -152,6 +153,7 @@ def build_command(
         interface: the network interface between them; None for any.
         forwarded: names of the variables that other hosts get.
         chosen: of tuning, by the user.
+        start_timeout_s: for how long all processes may take to come up; the monitor watches it, and horovodrun too.
 
     Returns:
         An argument list.
@@ -164,7 +166,9 @@ def build_command(
         'true'
     """
     terminal = sys.stdout.isatty()
-    start = Start(processes, program, machine, environment, terminal, places, interface, forwarded, chosen)
+    start = Start(
+        processes, program, machine, environment, terminal, places, interface, forwarded, chosen, start_timeout_s
+    )
     if launcher == "horovodrun":
         return horovodrun_command(find_beside("horovodrun", "get it with: hvd-imagenet install-horovod"), start)
     if launcher == "srun":

@@ -200,8 +200,8 @@ def wait_for_members(wanted: Wanted, least: int | None, first: bool, say: Callab
         Who takes part.
 
     Raises:
-        UserError: a mistake, at the first start.
-        TooFew: not enough processes could be had in time.
+        UserError: a mistake, or not enough processes in time, at the first start.
+        TooFew: not enough processes could be had in time, at a later one.
     """
     give_up_at_s = time.monotonic() + wanted.start_timeout_s
     told = ""
@@ -217,7 +217,8 @@ def wait_for_members(wanted: Wanted, least: int | None, first: bool, say: Callab
             if first:
                 raise
         if time.monotonic() + _LOOK_AGAIN_S > give_up_at_s:
-            raise TooFew(f"{reason}; given up after --start-timeout {wanted.start_timeout_s:g} s")
+            given_up = f"{reason}; given up after --start-timeout {wanted.start_timeout_s:g} s"
+            raise UserError(given_up) if first else TooFew(given_up)
         if reason != told:
             say(f"{reason}; looking again every {_LOOK_AGAIN_S:g} s")
             told = reason

@@ -25,6 +25,7 @@ class Start:
         forwarded: names of the variables that other hosts get from here; the values travel over the launcher's own
             connection.
         chosen: of tuning, by the user.
+        start_timeout_s: for how long all processes may take to come up.
 
     Example:
         >>> start = Start(3, ["true"], Machine(2, 0, True), places=[Place("node1", 2), Place("node2", 1)])
@@ -41,6 +42,7 @@ class Start:
     interface: str | None = None
     forwarded: Sequence[str] = ()
     chosen: Tuning = DEFAULT
+    start_timeout_s: float = 600.0
 
     @property
     def fullest(self) -> int:

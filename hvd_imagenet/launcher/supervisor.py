@@ -66,7 +66,7 @@ class Job:
         return build_command(
             members.processes, guarded(self.program(starts)), members.machine, launcher=self.launcher,
             environment=self.environment, places=members.places, interface=self.wanted.interface,
-            forwarded=sorted({*names, *extra_names}), chosen=self.tuning,
+            forwarded=sorted({*names, *extra_names}), chosen=self.tuning, start_timeout_s=self.wanted.start_timeout_s,
         )  # fmt: skip
 
 
@@ -115,9 +115,20 @@ def _size(members: Members) -> str:
 
 
 def _start(job: Job, members: Members, starts: int, say: Callable[[str], None]) -> _End:
-    """Runs the job once, watched."""
+    """Runs the job once, watched.
+
+    Raises:
+        UserError: the other hosts see this one at an address that is not its own.
+    """
     address = listening_address(members, job.wanted.interface)
-    with Monitor(address, job.stall_timeout_s, job.wanted.start_timeout_s, say) as monitor:
+    try:
+        watch = Monitor(address, job.stall_timeout_s, job.wanted.start_timeout_s, say)
+    except OSError as error:
+        raise UserError(
+            f"launch: cannot listen on {address}, where the other hosts see this one ({error.strerror}; NAT or "
+            "ProxyJump?); name a network that all of them are on: --network-interface"
+        ) from error
+    with watch as monitor:
         own = {**monitor.environment, RESTARTS_VARIABLE: str(starts), signing.VARIABLE: signing.new_secret()}
         command = job.command(members, starts, tuple(own))
         code = run_job(command, {**job.environment, **own}, monitor)

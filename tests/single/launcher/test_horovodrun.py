@@ -18,7 +18,7 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "this machine": (
         {"processes": 2, "machine": CPU, "terminal": True},
         "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 HVD_IMAGENET_TERMINAL=1 "
-        "HOROVOD_GLOO_TIMEOUT_SECONDS=600 horovodrun --gloo --disable-cache -np 2",
+        "HOROVOD_GLOO_TIMEOUT_SECONDS=600 horovodrun --gloo --disable-cache --start-timeout 600 -np 2",
     ),
     "two hosts, the second with one process fewer": (
         {
@@ -28,12 +28,17 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
             "interface": "eth1",
         },
         "env OMP_NUM_THREADS=16 TF_NUM_INTRAOP_THREADS=16 HOROVOD_GLOO_TIMEOUT_SECONDS=600 "
-        "horovodrun --gloo --disable-cache -np 7 -H node1:4,node2:3 --network-interface eth1",
+        "horovodrun --gloo --disable-cache --start-timeout 600 -np 7 -H node1:4,node2:3 --network-interface eth1",
+    ),
+    "a longer time to start": (
+        {"processes": 1, "machine": SERVER, "start_timeout_s": 899.5, "environment": {"OMP_NUM_THREADS": "7"}},
+        "env TF_NUM_INTRAOP_THREADS=64 HOROVOD_GLOO_TIMEOUT_SECONDS=600 "
+        "horovodrun --gloo --disable-cache --start-timeout 900 -np 1",
     ),
     "autotuning and a timeline": (
         {"processes": 2, "machine": CPU, "chosen": Tuning(timeline=Path("/tmp/t"), autotune=True)},
         "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_TIMELINE=/tmp/t HOROVOD_AUTOTUNE=1 "
-        "HOROVOD_GLOO_TIMEOUT_SECONDS=600 horovodrun --gloo --disable-cache -np 2",
+        "HOROVOD_GLOO_TIMEOUT_SECONDS=600 horovodrun --gloo --disable-cache --start-timeout 600 -np 2",
     ),
     "the user's own settings stay, and no value of theirs is written out": (
         {
@@ -43,6 +48,7 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
                 "OMP_NUM_THREADS": "7",
                 "TF_NUM_INTRAOP_THREADS": "7",
                 "HOROVOD_GLOO_TIMEOUT_SECONDS": "30",
+                "HOROVOD_START_TIMEOUT": "90",
                 "WANDB_API_KEY": "hunter2",
             },
         },

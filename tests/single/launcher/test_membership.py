@@ -108,12 +108,15 @@ def test_later_it_is_waited_for_and_taken_back(
     assert said == [f"launch: 8 processes are needed, 4 can be had; b: {REFUSED}; looking again every 5 s"]
 
 
-def test_waiting_has_an_end(cluster: dict[str, Found | str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "error"), [(True, UserError), (False, TooFew)])
+def test_waiting_has_an_end(
+    cluster: dict[str, Found | str], tmp_path: Path, first: bool, error: type[Exception]
+) -> None:
     script = tmp_path / "discover"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
-    with pytest.raises(TooFew) as caught:
-        wait_for_members(Wanted(discover=str(script), start_timeout_s=1), 2, first=False, say=lambda line: None)
+    with pytest.raises(error) as caught:
+        wait_for_members(Wanted(discover=str(script), start_timeout_s=1), 2, first=first, say=lambda line: None)
     assert str(caught.value) == (
         "launch: 2 processes are needed, 0 can be had; no other host is listed; given up after --start-timeout 1 s"
     )
