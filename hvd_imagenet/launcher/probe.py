@@ -180,7 +180,10 @@ def _ask(host: str) -> Found | str:
         return f"no answer after {PROBE_TIMEOUT_S} s; is it up, and on this network?"
     if answer.returncode == 0:
         try:
-            machine, version, addresses, seen_from = json.loads(answer.stdout.strip().splitlines()[-1])
+            said = json.loads(answer.stdout.strip().splitlines()[-1])
+            if isinstance(said, str):
+                return said
+            machine, version, addresses, seen_from = said
             return Found(Machine(*machine), str(version), dict(addresses), seen_from)
         except (ValueError, TypeError, IndexError):
             return f"its shell prints {answer.stdout.strip()[:60]!r} where no one is logged in; make it print nothing"
@@ -241,5 +244,13 @@ def probe_all(hosts: Sequence[Host], interface: str | None) -> dict[str, Found |
         return {host.name: answer for host, answer in zip(hosts, answers, strict=True)}
 
 
+def main() -> None:
+    """Prints what this host says of itself, or its complaint, on a line of JSON."""
+    try:
+        print(json.dumps(look()))
+    except UserError as error:
+        print(json.dumps(str(error)))
+
+
 if __name__ == "__main__":
-    print(json.dumps(look()))
+    main()

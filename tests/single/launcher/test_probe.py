@@ -10,6 +10,7 @@ import pytest
 
 from hvd_imagenet import __version__
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.launcher import probe as module
 from hvd_imagenet.launcher.probe import Found, check_interface, look, probe, ssh_command
 
 
@@ -71,6 +72,10 @@ ANSWERS = {
         """echo '[[4, 0, true], "0.0.9", {}, null]'""",
         f"it has hvd_imagenet 0.0.9, this host {__version__}; install the same",
     ),
+    "a complaint of its own": (
+        """echo '"nvidia-smi -L: no answer within 15 s; look in dmesg"'""",
+        "nvidia-smi -L: no answer within 15 s; look in dmesg",
+    ),
     "another network": (
         f"""echo '[[4, 0, true], "{__version__}", {{"lo": "127.0.0.1", "eth0": "10.0.0.1"}}, null]'""",
         "it has no network interface ib7 that is up; it has eth0, lo",
@@ -92,6 +97,17 @@ def test_a_host_is_asked_by_argument_lists_alone(monkeypatch: pytest.MonkeyPatch
     assert found == look()
     expected = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=8", "--", "node7"]
     assert log.read_text().splitlines() == [*expected, sys.executable, "-m", "hvd_imagenet.launcher.probe"]
+
+
+def test_a_host_says_its_complaint_where_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def complain() -> Found:
+        raise UserError("nvidia-smi -L: no answer; look in dmesg")
+
+    monkeypatch.setattr(module, "look", complain)
+    module.main()
+    assert capsys.readouterr().out == '"nvidia-smi -L: no answer; look in dmesg"\n'
 
 
 def test_what_the_shell_over_there_would_read_is_quoted() -> None:
