@@ -63,6 +63,9 @@ def hydra_command(mpirun: str, version: tuple[int, ...], start: Start) -> list[s
     words = [mpirun, "-n", str(start.processes)]
     if start.places:
         words += ["-launcher", "ssh", "-hosts", start.hosts]
+    elif "SLURM_JOB_ID" in start.environment:
+        # Hydra would take the nodes of Slurm's allocation.
+        words += ["-launcher", "fork", "-hosts", f"localhost:{start.processes}"]
     if start.interface:
         words += ["-iface", start.interface]
     cores, fullest = start.machine.cores, start.fullest

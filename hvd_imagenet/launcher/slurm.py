@@ -77,15 +77,21 @@ def allocation(environment: Mapping[str, str]) -> Allocation | None:
     job, nodes, cpus = get("SLURM_JOB_ID"), get("SLURM_JOB_NODELIST"), get("SLURM_JOB_CPUS_PER_NODE")
     if not (job and nodes and cpus):
         return None
-    tasks, cpus_per_task = get("SLURM_NTASKS"), get("SLURM_CPUS_PER_TASK")
+    tasks, cpus_per_task, counts = get("SLURM_NTASKS"), get("SLURM_CPUS_PER_TASK"), _counts(cpus)
+    gpus_of_node = _last_number(get("SLURM_GPUS_ON_NODE") or get("SLURM_GPUS_PER_NODE"))
     return Allocation(
         job,
         nodes,
-        _counts(cpus),
+        counts,
         int(tasks) if tasks else None,
         int(cpus_per_task) if cpus_per_task else None,
-        int(re.findall(r"\d+", get("SLURM_GPUS_ON_NODE") or get("SLURM_GPUS_PER_NODE") or "0")[-1]),
+        gpus_of_node or _last_number(get("SLURM_GPUS")) // len(counts),
     )
+
+
+def _last_number(text: str | None) -> int:
+    """Of Slurm's way of writing GPUs: 8, h200:8; 0 where nothing was asked for."""
+    return int(re.findall(r"\d+", text or "0")[-1])
 
 
 def _counts(text: str) -> tuple[int, ...]:

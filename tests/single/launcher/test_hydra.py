@@ -41,6 +41,11 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
         "-genvlist HOME,OMP_NUM_THREADS,WANDB_API_KEY "
         "-genv TF_NUM_INTRAOP_THREADS 16 -genv HOROVOD_GLOO_IFACE eth1 -genv NCCL_SOCKET_IFNAME eth1",
     ),
+    "this machine, within an allocation of Slurm": (
+        {"processes": 2, "machine": CPU, "environment": {"SLURM_JOB_ID": "7", "HOROVOD_CYCLE_TIME": "1"}},
+        "mpirun -n 2 -launcher fork -hosts localhost:2 -bind-to core:1 -genv OMP_NUM_THREADS 1 "
+        "-genv TF_NUM_INTRAOP_THREADS 1",
+    ),
     "an algorithm": (
         {"processes": 1, "machine": SERVER, "chosen": Tuning(allreduce_algorithm="rabenseifner")},
         "mpirun -n 1 -bind-to core:64 -genv OMP_NUM_THREADS 64 -genv TF_NUM_INTRAOP_THREADS 64 "

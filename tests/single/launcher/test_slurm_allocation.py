@@ -21,6 +21,8 @@ BASE = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_CPUS_
         ({"SLURM_JOB_CPUS_PER_NODE": "64,32"}, Allocation("7", "node[1-2]", (64, 32)), 96),
         ({"SLURM_GPUS_ON_NODE": "3"}, Allocation("7", "node[1-2]", (4, 4), gpus=3), 6),
         ({"SLURM_GPUS_PER_NODE": "h200:2"}, Allocation("7", "node[1-2]", (4, 4), gpus=2), 4),
+        ({"SLURM_GPUS": "h200:6"}, Allocation("7", "node[1-2]", (4, 4), gpus=3), 6),
+        ({"SLURM_GPUS": "6", "SLURM_GPUS_ON_NODE": "2"}, Allocation("7", "node[1-2]", (4, 4), gpus=2), 4),
     ],
 )
 def test_what_the_environment_says(variables: dict[str, str], expected: Allocation, processes: int) -> None:
