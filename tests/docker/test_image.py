@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,10 @@ MAX_ERROR_PERCENT = 5.0
 ONE_THREAD = "OMP_NUM_THREADS=1"
 # As they stand in README.
 REPRODUCE = "docker run --rm --shm-size 1g hvd_imagenet reproduce"
+TRAIN = (
+    "docker run --rm --shm-size 1g --volume /data/imagenet:/data/imagenet:ro --volume runs:/job hvd_imagenet "
+    "launch -- train --data /data/imagenet"
+)
 COMPOSE = (
     "docker compose --file launch/compose.yaml run --rm head\ndocker compose --file launch/compose.yaml down --volumes"
 )
@@ -140,6 +145,20 @@ def test_train(engine: Engine, image: str, main_volume: str) -> None:
     done = engine.run("run", "--rm", "--volume", f"{main_volume}:/job", image, *words, timeout_s=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "on 1 processes (cpu)" in done.stdout
+
+
+def test_images_of_the_host_and_a_volume_for_runs(engine: Engine, image: str, volume: str, tmp_path: Path) -> None:
+    data = tmp_path / "digits"
+    made = [sys.executable, "-m", "hvd_imagenet", "make-dataset", str(data), "--source", "digits"]
+    subprocess.run(made, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    places = {"--volume /data/imagenet:": f"--volume {data}:", "runs:": f"{volume}:"}
+    docker, run, *words = shlex.split(shown(TRAIN, places))
+    assert (docker, run) == ("docker", "run")
+    done = engine.run("run", *words, "--recipe", "digits", "--out", "run", "--max-iterations", "3", timeout_s=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "(cpu)" in done.stdout
+    rows = _in_container(engine, image, "cat run/iterations.csv", "--volume", f"{volume}:/job")
+    assert len(_lines(rows)) == 3
 
 
 def test_image_for_gpus_without_one(engine: Engine, image: str) -> None:
