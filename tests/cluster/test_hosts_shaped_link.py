@@ -1,8 +1,8 @@
 """Links of 200 Mbit/s and 5 ms make an allreduce, and an iteration of training, later by what a ring costs.
 
 A ring of p ranks passes 2 (p − 1) messages of M / p bytes one after another, so that an allreduce of M bytes takes
-2 (p − 1) (α + M / (p β)) with α seconds for a message and β bytes/s. Here the ring crosses every host's link once, and
-what a rank sends to the other one of its host costs nothing.
+2 (p − 1) (α + M / (p β)) with α seconds for a message and β bytes/s, as `plan` has it. Here the ring crosses every
+host's link once, and what a rank sends to the other one of its host costs nothing.
 """
 
 import csv
@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from cluster_jobs import on_first_host, train_words
 from network import Cluster
+
+from hvd_imagenet.planner.costs import Link, ring_s
 
 ALPHA_S = 0.005
 MEGABITS_PER_S = 200
@@ -30,9 +32,7 @@ RING = {
 SMALL, LARGE = 1 << 18, 1 << 22  # elements of 4 bytes: 1 MiB and 16 MiB
 
 
-def ring_allreduce_s(size_bytes: float, ranks: int) -> float:
-    """The cost model, for the part of an allreduce that links cause."""
-    return 2 * (ranks - 1) * (ALPHA_S + size_bytes / (ranks * BETA_BYTES_PER_S))
+LINK = Link(ALPHA_S, BETA_BYTES_PER_S)
 
 
 def allreduce_times_s(cluster: Cluster, slots: int) -> dict[int, float]:
@@ -51,7 +51,7 @@ def test_shaped_link_slows_an_allreduce_by_what_a_ring_costs(
     cluster.shape(MEGABITS_PER_S, ALPHA_S)
     slow_s = allreduce_times_s(cluster, slots)
     for elements, least, most in ((SMALL, 0.8, 3.0), (LARGE, 0.8, 1.5)):
-        model_s, more_s = ring_allreduce_s(4 * elements, HOSTS * slots), slow_s[elements] - fast_s[elements]
+        model_s, more_s = ring_s(4 * elements, HOSTS * slots, LINK), slow_s[elements] - fast_s[elements]
         text = (
             f"{fast_s[elements]:.3f} s → {slow_s[elements]:.3f} s, model +{model_s:.3f} s, {more_s / model_s:.2f} of it"
         )
@@ -87,7 +87,7 @@ def test_shaped_link_slows_training_by_what_a_ring_costs(
     fast_s = iteration_s(cluster, few_digits, tmp_path / "fast")
     cluster.shape(MEGABITS_PER_S, ALPHA_S)
     slow_s = iteration_s(cluster, few_digits, tmp_path / "slow")
-    model_s, more_s = ring_allreduce_s(GRADIENT_BYTES, HOSTS), slow_s - fast_s
+    model_s, more_s = ring_s(GRADIENT_BYTES, HOSTS, LINK), slow_s - fast_s
     text = f"{fast_s:.2f} s → {slow_s:.2f} s an iteration, model +{model_s:.2f} s, {more_s / model_s:.2f} of it"
     record_property(f"training of ResNet-50, mpirun, {HOSTS} x 1", text)
     print(text)

@@ -135,9 +135,10 @@ def test_loopback_name_mpirun(cluster: Cluster, check: Callable[..., str]) -> No
     check(["hvd-imagenet", "launch", "--hosts", str(cluster.hosts_file()), "--", "train"], *FLOAT64)
 
 
-def test_loopback_name_horovodrun_gloo(cluster: Cluster, check: Callable[..., str]) -> None:
+@pytest.mark.parametrize("network", [[], ["--network-interface", "eth0"]], ids=["any interface", "eth0"])
+def test_loopback_name_horovodrun_gloo(cluster: Cluster, check: Callable[..., str], network: list[str]) -> None:
     cluster.name_by_loopback(True)
-    words = ["--hosts", str(cluster.hosts_file()), "--network-interface", "eth0", "--", "train"]
+    words = ["--hosts", str(cluster.hosts_file()), *network, "--", "train"]
     check(["hvd-imagenet", "launch", "--launcher", "horovodrun", *words], *FLOAT64)
 
 
