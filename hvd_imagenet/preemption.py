@@ -55,6 +55,7 @@ class Signals:
         for number in SIGNALS:
             signal.signal(number, self._receive)
             signal.siginterrupt(number, False)  # what waits in MPI or in a file system need not know of it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # those that have come before, held back by the guard
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received.add(number)

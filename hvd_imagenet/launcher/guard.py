@@ -25,6 +25,7 @@ KILL_AFTER_S = 1.0
 """From asking the rank to end (SIGTERM) to ending it (SIGKILL)."""
 
 _TRY_AGAIN_S = 0.1
+_TRAIN = ["-m", "hvd_imagenet", "train"]
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _FORWARDED = (
@@ -167,6 +168,8 @@ def _become(program: list[str], guard: int, libc: ctypes.CDLL) -> NoReturn:
     if os.getppid() != guard:
         os._exit(1)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ignored by Python, and would stay so
+    if program[1:4] == _TRAIN:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # waits until the run heeds it, and can be requeued
     _run(program)
 
 

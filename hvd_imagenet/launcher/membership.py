@@ -10,6 +10,7 @@ from typing import NamedTuple
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Host, Place, discover_hosts, fill, fullest, read_hosts
 from hvd_imagenet.launcher.machine import Machine, default_processes, this_machine
+from hvd_imagenet.launcher.process import leaving_when_told
 from hvd_imagenet.launcher.slurm import Allocation, node_names, own_address, place
 
 _LOOK_AGAIN_S = 5.0
@@ -200,9 +201,15 @@ def wait_for_members(wanted: Wanted, least: int | None, first: bool, say: Callab
         Who takes part.
 
     Raises:
+        Preempted: SIGTERM or SIGUSR1 has come while it waited.
         UserError: a mistake, or not enough processes in time, at the first start.
         TooFew: not enough processes could be had in time, at a later one.
     """
+    with leaving_when_told(say):
+        return _wait(wanted, least, first, say)
+
+
+def _wait(wanted: Wanted, least: int | None, first: bool, say: Callable[[str], None]) -> Members:
     give_up_at_s = time.monotonic() + wanted.start_timeout_s
     told = ""
     while True:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from hvd_imagenet.errors import Preempted
 from hvd_imagenet.launcher.notices import split_notice
 
 _PR_SET_PDEATHSIG = 1
@@ -56,6 +57,37 @@ def _forward_to(
         child.send_signal(signal.SIGTERM)
 
     return forward
+
+
+@contextlib.contextmanager
+def leaving_when_told(say: Callable[[str], None]) -> Iterator[None]:
+    """Ends `launch` at SIGTERM or SIGUSR1 while no job runs, which would save itself; what was saved is as it was.
+
+    Args:
+        say: shows a line to the user.
+
+    Raises:
+        Preempted: a signal has come.
+
+    Example:
+        >>> with leaving_when_told(print):
+        ...     signal.raise_signal(signal.SIGUSR1)
+        Traceback (most recent call last):
+        ...
+        hvd_imagenet.errors.Preempted: SIGUSR1
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        say(f"launch: {name} while no process runs; exit code {Preempted.exit_code}")
+        raise Preempted(name)
+
+    previous = {number: signal.signal(number, leave) for number in _POLITE_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def run_job(command: Sequence[str], environment: Mapping[str, str], watcher: Watcher | None = None) -> int:

@@ -4,6 +4,7 @@ The result of a run does not depend on the number of its processes, so nothing e
 membership: the whole job ends, and every process goes on from the last checkpoint.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def _start(job: Job, members: Members, starts: int, say: Callable[[str], None]) 
         watch = Monitor(address, job.stall_timeout_s, job.wanted.start_timeout_s, say)
     except OSError as error:
         raise UserError(
-            f"launch: cannot listen on {address}, where the other hosts see this one ({error.strerror}; NAT or "
+            f"launch: cannot listen on {address}, where the other hosts see this one ({os.strerror(error.errno or 0)}; NAT or "
             "ProxyJump?); name a network that all of them are on: --network-interface"
         ) from error
     with watch as monitor:

@@ -68,6 +68,10 @@ def test_every_start_of_train_has_the_same_new_run_folder(tmp_path: Path) -> Non
         (["--max-restarts", "-1"], "--max-restarts -1: it must be 0 or more"),
         (["--stall-timeout", "-2"], "--stall-timeout -2: seconds, 0 or more; 0 is for ever"),
         (["--min-np", "3"], "--min-np 3 is more than -np 2; it must be at most as much"),
+        (
+            ["--discover", "true", "--start-timeout", "0"],
+            "launch: 2 processes are needed, 0 can be had; no other host is listed; given up after --start-timeout 0 s",
+        ),
         (["--hosts", "none"], "--hostfile none: cannot be read (No such file or directory); name a file with a host a"),
         (["--max-restarts", "1", "train", "--epochs", "x"], "argument --epochs: invalid float value: 'x'; see: hvd-i"),
     ],
@@ -119,6 +123,19 @@ def test_a_polite_signal_to_launch_leaves_the_end_to_the_ranks(number: int, poli
         output, _ = child.communicate(timeout=TIMEOUT_S)
     assert output.count(f"checkpoint after {signal.Signals(number).name}\n") == (2 if polite else 0)
     assert child.returncode == (143 if polite else 128 + number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_polite_signal_while_launch_waits_for_hosts(number: signal.Signals) -> None:
+    command = program("launch", "-np", "2", "--discover", "true", "--", "true")
+    with subprocess.Popen(
+        command, cwd=ROOT, env=user_environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stderr is not None
+        assert "looking again every 5 s" in child.stderr.readline()
+        child.send_signal(number)
+        _, errors = child.communicate(timeout=TIMEOUT_S)
+    assert (child.returncode, errors) == (143, f"launch: {number.name} while no process runs; exit code 143\n")
 
 
 def test_a_killed_guard_takes_its_rank_along_and_ends_the_job() -> None:
