@@ -125,9 +125,10 @@ def _start(job: Job, members: Members, starts: int, say: Callable[[str], None]) 
     try:
         watch = Monitor(address, job.stall_timeout_s, job.wanted.start_timeout_s, say)
     except OSError as error:
+        why = os.strerror(error.errno or 0)
         raise UserError(
-            f"launch: cannot listen on {address}, where the other hosts see this one ({os.strerror(error.errno or 0)}; NAT or "
-            "ProxyJump?); name a network that all of them are on: --network-interface"
+            f"launch: cannot listen on {address}, where the other hosts see this one ({why}; NAT or ProxyJump?); name "
+            "a network that all of them are on: --network-interface"
         ) from error
     with watch as monitor:
         own = {**monitor.environment, RESTARTS_VARIABLE: str(starts), signing.VARIABLE: signing.new_secret()}
