@@ -1,8 +1,8 @@
-"""What do the check for numbers that are no numbers, and --deterministic, cost a step? On 2 ranks of one CPU.
+"""What do the check for numbers that are no numbers, and --deterministic, cost a step? On the cores of one machine.
 
 The check is turned on and off in turns within one job, a few steps each, so that both cores are as busy for each; its
-cost is the median over turns of (with / without) of neighbours. --deterministic is of a whole job: jobs with and
-without it take turns.
+cost is the median over turns of (with / without) of neighbours. --deterministic is of a whole job, and of 4 ranks, as 2
+have the same bits without it: jobs with and without it take turns.
 
     python benchmarks/safety_overhead.py --json benchmarks/results/safety_overhead.json
 """
@@ -20,10 +20,10 @@ from typing import Any
 
 from step_overhead import provenance
 
-RANKS = 2
+RANKS, RANKS_OF_DETERMINISTIC = 2, 4
 MODELS: dict[str, dict[str, Any]] = {
-    "resnet20": {"minibatch": 64, "per_worker": 32, "image_size_px": 32, "validation_resize_px": 32},
-    "resnet50": {"minibatch": 16, "per_worker": 8, "image_size_px": 224, "validation_resize_px": 256},
+    "resnet20": {"per_worker": 32, "image_size_px": 32, "validation_resize_px": 32},
+    "resnet50": {"per_worker": 8, "image_size_px": 224, "validation_resize_px": 256},
 }
 STEPS = {"resnet20": 20, "resnet50": 2}
 
@@ -44,7 +44,8 @@ def _run(model: str, framework: str, communicator: Any) -> tuple[Any, ...]:
     from hvd_imagenet.run_config import RunConfig
     from hvd_imagenet.session import prepare
 
-    recipe = Recipe(model=model, warmup="none", reference_lr=0.001, **MODELS[model])
+    minibatch = MODELS[model]["per_worker"] * communicator.size
+    recipe = Recipe(model=model, warmup="none", reference_lr=0.001, minibatch=minibatch, **MODELS[model])
     out = Path(communicator.gather(tempfile.mkdtemp())[0])
     config = RunConfig(data=None, synthetic=True, framework=framework, out=out)
     return recipe, config, prepare(recipe, config, communicator)
@@ -120,9 +121,9 @@ def _turns_in_keras(model: str, turns: int, deterministic: bool) -> dict[str, li
     return seconds if communicator.rank == 0 else None
 
 
-def job(framework: str, model: str, turns: int, deterministic: bool) -> dict[str, list[float]]:
+def job(framework: str, model: str, turns: int, deterministic: bool, ranks: int = RANKS) -> dict[str, list[float]]:
     words = [sys.executable, __file__, "--rank", framework, model, str(turns), "yes" if deterministic else "no"]
-    launch = [sys.executable, "-m", "hvd_imagenet", "launch", "-np", str(RANKS), "--", *words]
+    launch = [sys.executable, "-m", "hvd_imagenet", "launch", "-np", str(ranks), "--", *words]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=1800, check=False)
     for line in done.stdout.splitlines():
@@ -155,13 +156,18 @@ def main() -> None:
     for framework in ("torch", "keras"):
         pairs = []
         for _ in range(arguments.jobs):
-            either = [statistics.median(job(framework, "resnet20", 8, chosen)["with"]) for chosen in (True, False)]
+            jobs = [job(framework, "resnet20", 8, chosen, RANKS_OF_DETERMINISTIC) for chosen in (True, False)]
+            either = [statistics.median(seconds["with"]) for seconds in jobs]
             pairs.append(either[0] / either[1])
         results[f"{framework}_resnet20_deterministic"] = {"with_over_without": statistics.median(pairs), "jobs": pairs}
         print(f"{framework} resnet20: --deterministic:", results[f"{framework}_resnet20_deterministic"], flush=True)
     if arguments.json:
         ratios = {name: round(1 / found["with_over_without"], 3) for name, found in results.items()}
-        result = {**provenance(f"{RANKS} ranks"), "ratios": ratios, **results}
+        result = {
+            **provenance(f"{RANKS} ranks, {RANKS_OF_DETERMINISTIC} with and without --deterministic"),
+            "ratios": ratios,
+            **results,
+        }
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
