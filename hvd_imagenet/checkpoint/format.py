@@ -94,18 +94,12 @@ take another checkpoint
         raise damaged(what, f"{MANIFEST} cannot be read ({error or 'it is nested too deeply'})") from error
     if not isinstance(manifest, dict):
         raise damaged(what, f"{MANIFEST} is no JSON object")
+    _check_digest(manifest.pop(_OWN_DIGEST, None), manifest, what)
     if manifest.get("format") != FORMAT:
         raise UserError(
             f"{what}: format {_shown(manifest.get('format'))}, this version reads {FORMAT}; "
             f"use the version of hvd_imagenet that wrote it"
         )
-    own = manifest.pop(_OWN_DIGEST, None)
-    try:
-        intact = own == _digest(manifest)
-    except (ValueError, RecursionError):  # a number or a depth that can be read but not written
-        intact = False
-    if not intact:
-        raise damaged(what, f"{MANIFEST} is damaged (its SHA-256 differs)")
     for name, rule in {**_RULES, **{name: rule for name, rule in _OPTIONAL_RULES.items() if name in manifest}}.items():
         if not rule(manifest.get(name)):
             raise damaged(what, f"{MANIFEST} has {name} {_shown(manifest.get(name))}, which no checkpoint has")
@@ -113,6 +107,18 @@ take another checkpoint
     if missing:
         raise damaged(what, f"{MANIFEST} lists no {missing[0]}.safetensors")
     return manifest
+
+
+def _check_digest(own: object, manifest: Mapping[str, Any], what: str) -> None:
+    """Before anything is believed of it, its format too; but a manifest of another format may have no digest."""
+    if own is None and manifest.get("format") != FORMAT:
+        return
+    try:
+        intact = own == _digest(manifest)
+    except (ValueError, RecursionError):  # a number or a depth that can be read but not written
+        intact = False
+    if not intact:
+        raise damaged(what, f"{MANIFEST} is damaged (its SHA-256 differs)")
 
 
 def damaged(what: str, how: str) -> DamagedError:

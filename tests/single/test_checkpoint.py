@@ -11,6 +11,7 @@ from checkpoint_tensors import made_up_tensors
 
 from hvd_imagenet import checkpoint as checkpoints
 from hvd_imagenet.checkpoint import Checkpoint, find, latest, load, newest_readable, read_manifest, save
+from hvd_imagenet.checkpoint.format import sealed
 from hvd_imagenet.errors import UserError
 
 
@@ -147,9 +148,25 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew_in_silence(
         newest_readable(tmp_path)
 
 
-def test_a_checkpoint_of_another_version_is_not_passed_over(tmp_path):
+def test_with_any_one_bit_of_its_manifest_flipped_the_one_before_is_taken(tmp_path):
+    before = save(tmp_path, Checkpoint(5, made_up_tensors()))
+    manifest = save(tmp_path, Checkpoint(6, made_up_tensors(), {"lr": 0.125})) / "manifest.json"
+    whole = manifest.read_bytes()
+    for bit in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        manifest.write_bytes(content)
+        found = newest_readable(tmp_path)
+        assert found.path == before, bytes(content)
+        assert found.warning.startswith(f"checkpoint {manifest.parent}: manifest.json ")
+    manifest.write_bytes(whole)
+    assert newest_readable(tmp_path).checkpoint.iteration == 6
+
+
+@pytest.mark.parametrize("manifest", [{"format": 3}, sealed({"format": 3}), sealed({"format": 1, "iteration": 6})])
+def test_a_checkpoint_of_another_version_is_not_passed_over(tmp_path, manifest):
     save(tmp_path, Checkpoint(5, made_up_tensors()))
     newer = save(tmp_path, Checkpoint(6, made_up_tensors()))
-    (newer / "manifest.json").write_text('{"format": 3}')
-    with pytest.raises(UserError, match=r": format 3, this version reads 2; "):
+    (newer / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r": format [13], this version reads 2; "):
         newest_readable(tmp_path)
