@@ -166,6 +166,7 @@ class Trainer:
         beat("computing", t)
         notes = np.array(state.notes(session.communicator.rank))
         results = {name: value.numpy() for name, value in self.step(pixels, labels, notes).items()}
+        beat("updating", t)  # else a rank that hangs from here on would seem to wait for the others
         if not results["finite"]:
             concerned = self.network.passes_concerned(pixels, labels)
             images = image_names(session, self.recipe, self.config, t, concerned)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hvd_imagenet.heartbeat import WAITING
 
 # A rank that saves or validates alone is not slow.
-_OF_A_STEP = ("reading", "computing")
+_OF_A_STEP = ("reading", "computing", "updating")
 _SLOW_S = 5.0
 _SLOW_ITERATIONS = 10.0
 

@@ -197,6 +197,7 @@ class Trainer:
         self.optimizer.synchronize()
         hvd.synchronize(handle)
         totals, notes = Sums(*reduced[:-NOTES].tolist()), reduced[-NOTES:].tolist()
+        beat("updating", t)  # else a rank that hangs from here on would seem to wait for the others
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         # Of a reduced sum all processes see the same, so that they decide alike.
         if isfinite(totals.loss) and all_finite(gradients):

@@ -1,4 +1,4 @@
-"""Case 4 outside of an iteration: one rank hangs, the others wait for it in a collective, and the one is named."""
+"""Case 4 outside of forward and backward pass: one rank hangs, the others wait for it, and the one is named."""
 
 import os
 from pathlib import Path
@@ -16,10 +16,18 @@ WITHIN_S = 100
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("action", "framework"),
-    [("starting", "torch"), ("validating", "keras"), ("saving a checkpoint", "torch")],
+    ("action", "framework", "others"),
+    [
+        ("starting", "torch", "waiting for the others"),
+        ("updating", "torch", "reducing gradients, iteration 1"),
+        ("updating", "keras", "reducing gradients, iteration 1"),
+        ("validating", "keras", "waiting for the others"),
+        ("saving a checkpoint", "torch", "waiting for the others"),
+    ],
 )
-def test_04_a_rank_that_hangs_outside_of_a_step(few_digits: Path, tmp_path: Path, action: str, framework: str) -> None:
+def test_04_a_rank_that_hangs_outside_of_a_pass(
+    few_digits: Path, tmp_path: Path, action: str, framework: str, others: str
+) -> None:
     words = [*RECIPE, "--framework", framework, "--epochs", "2", "--data", str(few_digits), "--out", str(tmp_path)]
     timeouts = ["--stall-timeout", str(STALL_TIMEOUT_S), "--start-timeout", str(START_TIMEOUT_S)]
     done = run(
@@ -28,4 +36,4 @@ def test_04_a_rank_that_hangs_outside_of_a_step(few_digits: Path, tmp_path: Path
     )  # fmt: skip
     assert done.returncode == 124, done.stdout + done.stderr
     assert f"launch: stalled: rank 1 on {os.uname().nodename} has been {action}," in done.stderr, done.stderr
-    assert "the others wait (waiting for the others" in done.stderr
+    assert f"; the others wait ({others}" in done.stderr

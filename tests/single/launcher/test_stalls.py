@@ -21,6 +21,14 @@ STALLS = {
         states(at(REDUCING, 10.2), at("computing", 10.4), at(REDUCING, 10.1)),
         "rank 1 on vm has been computing, iteration 7, for 10 s; the others wait (reducing gradients, iteration 7)",
     ),
+    "one hangs behind the reduction: the others wait in the next one": (
+        states(at(REDUCING, 10.2, iteration=8), at("updating", 10.4)),
+        "rank 1 on vm has been updating, iteration 7, for 10 s; the others wait (reducing gradients, iteration 8)",
+    ),
+    "one hangs behind the last reduction of an epoch": (
+        states(at("waiting for the others", 10.2), at("updating", 10.4)),
+        "rank 1 on vm has been updating, iteration 7, for 10 s; the others wait (waiting for the others, iteration 7)",
+    ),
     "a stopped rank, even while another computes": (
         states(at("computing", 11), at("computing", 12, stopped_s=11.6)),
         "rank 1 on vm has been stopped for 12 s (computing, iteration 7)",
@@ -93,6 +101,7 @@ def test_ranks_without_heartbeats_are_left_in_peace() -> None:
         (states(at(REDUCING, 4.5), at("computing", 6)), 0.1, None),  # the others wait for 4.5 s only
         (states(at(REDUCING, 9), at("computing", 9)), 1.0, None),  # as long as nine iterations
         (states(at(REDUCING, 11), at("reading images", 12)), 1.0, 1),
+        (states(at(REDUCING, 11, iteration=8), at("updating", 12)), 0.1, 1),
         (states(at(REDUCING, 11), at("saving a checkpoint", 12)), 0.1, None),
         (states(at("computing", 60), at("computing", 60)), 0.1, None),  # nobody waits
         (states(at(REDUCING, 60), at(REDUCING, 60)), 0.1, None),  # nobody is waited for
