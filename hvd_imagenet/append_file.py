@@ -44,6 +44,14 @@ class AppendFile:
         while waiting:
             waiting = waiting[self._file.write(waiting) :]
 
+    def sync(self) -> None:
+        """Waits until what was flushed is on the disk; another thread than the writing one may call it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Flushes and closes; the file is closed in any case.
 

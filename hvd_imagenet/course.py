@@ -169,7 +169,8 @@ def save_checkpoint(
     def begin_to_write() -> None:
         if run.folder is not None:
             run.folder.flush()
-            run.writer.write(out, checkpoint())
+            # When power fails there must be no checkpoint whose rows are not on the disk.
+            run.writer.write(out, checkpoint(), before=run.folder.sync)
 
     together(communicator, begin_to_write)
 

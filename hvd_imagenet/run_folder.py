@@ -9,6 +9,7 @@ import functools
 import io
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -18,6 +19,7 @@ from typing import Any
 import yaml
 
 from hvd_imagenet.append_file import AppendFile, EventFile
+from hvd_imagenet.checkpoint import disk
 from hvd_imagenet.errors import UserError
 
 ITERATION_COLUMNS = ("iteration", "epoch", "lr", "loss")
@@ -74,27 +76,63 @@ def new_run_folder(parent: Path, recipe_name: str) -> Path:
     raise UserError(f"run folder {folder}: a hundred runs started this second; choose one with --out")
 
 
-class _Table:
-    """A CSV file that is cut back to the rows before a number when it is opened, and flushed once a second."""
+def _whole_rows(content: bytes, numbers: Sequence[str]) -> tuple[list[dict[str, str]], bool]:
+    """The rows of a CSV file up to the first that is not whole, and whether they are all of it.
 
-    def __init__(self, path: Path, columns: Sequence[str], number: str, kept: int) -> None:
-        rows: list[dict[str, str]] = []
-        if path.exists():
-            text = path.read_text()
-            # A killed run may leave half a row behind the last whole one.
-            whole = text[: text.rfind("\n") + 1].splitlines()
-            rows = [row for row in csv.DictReader(whole) if int(row[number]) < kept]
+    A killed run may leave half a row behind the last whole one, a machine that has lost power anything, mostly zeros.
+    """
+    rows: list[dict[str, str]] = []
+    whole = True
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        content = content[: error.start]
+        whole = False
+    end = content.rfind(b"\n") + 1
+    reader = csv.DictReader(io.StringIO(content[:end].decode(), newline=""))
+    try:
+        whole = whole and 0 < end == len(content) and numbers[0] in (reader.fieldnames or ())
+        for row in reader:
+            if None in row or None in row.values():
+                return rows, False  # more or fewer fields than columns
+            int(row[numbers[0]])
+            for name in numbers:
+                float(row[name])
+            rows.append(row)
+    except (csv.Error, KeyError, ValueError):
+        whole = False
+    return rows, whole
+
+
+class _Table:
+    """A CSV file that is cut back to the rows before a number when it is opened, and flushed once a second.
+
+    Args:
+        path: of the file; made if missing.
+        columns: of the file.
+        numbers: those that hold a number in every row; the first is that of the iteration or epoch.
+        kept: rows with this number and later ones are dropped.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], numbers: Sequence[str], kept: int) -> None:
+        found, whole = _whole_rows(path.read_bytes(), numbers) if path.exists() else ([], True)
+        number = numbers[0]
+        rows = [row for row in found if int(row[number]) < kept]
         temporary = path.with_name(f".{path.name}.partial")
         with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+        disk.flush(temporary)
         temporary.rename(path)  # a killed run, or a full disk, leaves the rows that were there
         self._file = AppendFile(path)
         self._line = io.StringIO(newline="")
         self._writer = csv.DictWriter(self._line, columns, extrasaction="ignore", lineterminator="\n")
         self._flushed_at_s = time.monotonic()
         self.rows = rows
+        # A table without a row is that of a run which began in this folder with the checkpoint of another one.
+        begin = int(found[-1][number]) + 1 if found else kept if whole else 0
+        self.lacks = f"{path.name} lacks {_named(number, begin, kept)}" if begin < kept else None
 
     def write(self, row: Mapping[str, Any]) -> None:
         self._writer.writerow(row)
@@ -108,8 +146,15 @@ class _Table:
         self._file.flush()
         self._flushed_at_s = time.monotonic()
 
+    def sync(self) -> None:
+        self._file.sync()
+
     def close(self) -> None:
         self._file.close()
+
+
+def _named(number: str, begin: int, end: int) -> str:
+    return f"{number} {begin}" if end == begin + 1 else f"{number}s {begin} to {end - 1}"
 
 
 def _told(method: Callable[..., None]) -> Callable[..., None]:
@@ -133,7 +178,8 @@ class RunFolder:
     Args:
         path: the run's folder, which exists.
         config: the options, plain data.
-        iteration: of the checkpoint resumed from; rows of this iteration and later ones are dropped.
+        iteration: of the checkpoint resumed from; rows of this iteration and later ones are dropped. The user is
+            warned where earlier ones are missing or cannot be read.
         epochs_done: by then; rows of this epoch and later ones are dropped.
     """
 
@@ -142,11 +188,15 @@ class RunFolder:
         self.path = path
         (path / SUMMARY).unlink(missing_ok=True)  # the run is not finished any more
         (path / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-        self._iterations = _Table(path / "iterations.csv", ITERATION_COLUMNS, "iteration", iteration)
-        self._epochs = _Table(path / "metrics.csv", EPOCH_COLUMNS, "epoch", epochs_done)
+        self._iterations = _Table(path / "iterations.csv", ITERATION_COLUMNS, ITERATION_COLUMNS, iteration)
+        self._epochs = _Table(path / "metrics.csv", EPOCH_COLUMNS, ("epoch", "val_error"), epochs_done)
         self._nonfinite = self._open_nonfinite(iteration) if (path / NONFINITE).exists() else None
         self.validation_errors = [float(row["val_error"]) for row in self._epochs.rows]
         self._events = EventFile(path, purge_step=iteration or None)
+        lost = [table.lacks for table in (self._iterations, self._epochs) if table.lacks is not None]
+        if lost:
+            what = f"{' and '.join(lost)}, after a loss of power, perhaps; the run goes on without them"
+            print(f"warning: run folder {path}: {what}", file=sys.stderr, flush=True)
 
     @_told
     def iteration(self, iteration: int, epoch: float, lr: float, loss: float) -> None:
@@ -207,7 +257,7 @@ class RunFolder:
             self._nonfinite.flush()
 
     def _open_nonfinite(self, kept: int) -> _Table:
-        return _Table(self.path / NONFINITE, NONFINITE_COLUMNS, "iteration", kept)
+        return _Table(self.path / NONFINITE, NONFINITE_COLUMNS, ("iteration", "rank"), kept)
 
     @_told
     def flush(self) -> None:
@@ -215,6 +265,17 @@ class RunFolder:
         self._iterations.flush()
         self._epochs.flush()
         self._events.flush()
+
+    def sync(self) -> None:
+        """Waits until the rows that were flushed are on the disk; another thread than the writing one may call it.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        for table in (self._iterations, self._epochs, self._nonfinite):
+            if table is not None:
+                table.sync()
+        disk.flush(self.path)
 
     @_told
     def close(self, summary: Mapping[str, Any] | None = None) -> None:
@@ -229,6 +290,4 @@ class RunFolder:
             self._nonfinite.close()
         self._events.close()
         if summary is not None:
-            temporary = self.path / f".{SUMMARY}.partial"
-            temporary.write_text(json.dumps(dict(summary), indent=1) + "\n")
-            temporary.rename(self.path / SUMMARY)
+            disk.replace_text(self.path / SUMMARY, json.dumps(dict(summary), indent=1) + "\n")

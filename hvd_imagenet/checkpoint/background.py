@@ -1,6 +1,7 @@
 """Checkpoints are written beside the training, one at a time."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -41,18 +42,19 @@ class BackgroundWriter:
         """Whether a checkpoint could not be written, as far as is known by now; `wait` says why."""
         return self._error is not None
 
-    def write(self, run_folder: Path, checkpoint: Checkpoint) -> None:
+    def write(self, run_folder: Path, checkpoint: Checkpoint, before: Callable[[], None] = lambda: None) -> None:
         """Begins to write; waits for the checkpoint before this one, so that there are never two in memory.
 
         Args:
             run_folder: of the run.
             checkpoint: its arrays must not be changed any more.
+            before: is called first, in the thread; where it raises OSError there is no checkpoint.
 
         Raises:
             UserError: the one before could not be written.
         """
         self.wait()
-        self._thread = threading.Thread(target=self._save, args=(run_folder, checkpoint), name=WRITER_THREAD)
+        self._thread = threading.Thread(target=self._save, args=(run_folder, checkpoint, before), name=WRITER_THREAD)
         self._thread.start()
 
     def wait(self) -> None:
@@ -67,8 +69,9 @@ class BackgroundWriter:
         if self._error is not None:
             raise self._error
 
-    def _save(self, run_folder: Path, checkpoint: Checkpoint) -> None:
+    def _save(self, run_folder: Path, checkpoint: Checkpoint, before: Callable[[], None]) -> None:
         try:
+            before()
             save(run_folder, checkpoint, self._keep)
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())

@@ -83,6 +83,24 @@ def test_15_a_damaged_latest_checkpoint(
     assert newest(out) == 12
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_15_tables_after_a_loss_of_power(few_digits: Path, undisturbed: Path, tmp_path: Path, framework: str) -> None:
+    """Rows of before the checkpoint were not on the disk; zeros stand there."""
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed, out)
+    shutil.rmtree(out / "checkpoints" / "iteration-00000012")
+    for name, left in (("iterations.csv", 5), ("metrics.csv", 1)):
+        whole = (out / name).read_bytes().splitlines(keepends=True)[: 1 + left]
+        (out / name).write_bytes(b"".join(whole) + b"\0" * 40 + b"\n")
+    done = train(2, few_digits, out, "--framework", framework)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (warning,) = [line for line in done.stderr.splitlines() if "warning: " in line]
+    assert f"warning: run folder {out}: iterations.csv lacks iterations 5 to 7 and metrics.csv lacks epoch 1" in warning
+    assert [int(row["iteration"]) for row in rows(out)] == [*range(5), *range(8, 12)]
+    assert [row["epoch"] for row in rows(out, "metrics.csv")] == ["0", "2"]
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Room for two checkpoints of this network, 0.3 MB each, and not for a third."""

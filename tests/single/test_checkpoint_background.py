@@ -61,6 +61,27 @@ def test_waiting_for_nothing():
     assert not writer.failed
 
 
+def test_what_a_checkpoint_relies_on_is_there_before_it_has_its_name(tmp_path):
+    seen = []
+    writer = BackgroundWriter()
+    before = lambda: seen.append((threading.current_thread().name, latest(tmp_path)))  # noqa: E731
+    writer.write(tmp_path, _checkpoint(5), before)
+    writer.wait()
+    assert seen == [(WRITER_THREAD, None)]
+    assert latest(tmp_path).name == "iteration-00000005"
+
+
+def test_without_that_there_is_no_checkpoint(tmp_path):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    writer = BackgroundWriter()
+    writer.write(tmp_path, _checkpoint(5), before=full)
+    with pytest.raises(UserError, match=r"^checkpoint of iteration 5 in .*: cannot be written \(No space left on "):
+        writer.wait()
+    assert latest(tmp_path) is None
+
+
 def test_what_could_not_be_written_is_told_by_every_later_call(tmp_path):
     (tmp_path / "checkpoints").write_text("in the way")
     writer = BackgroundWriter()

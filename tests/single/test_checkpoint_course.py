@@ -15,10 +15,14 @@ from hvd_imagenet.training_run import NOTES, TrainingRun
 
 
 class _Folder:
-    flushed = 0
+    flushed = synced = 0
 
     def flush(self):
         self.flushed += 1
+
+    def sync(self):
+        self.synced += 1
+        assert self.synced == self.flushed
 
     def epoch(self, row):
         pass
@@ -74,7 +78,7 @@ def test_the_best_and_the_last_are_there_when_all_is_written(tmp_path):
         _end_epoch(run, errors)
         save_checkpoint(run, tmp_path, SingleProcess(), lambda: _make(run))
     run.writer.wait()
-    assert run.folder.flushed == 5
+    assert run.folder.flushed == run.folder.synced == 5
     assert load(latest(tmp_path)).iteration == 5
     assert load(find(tmp_path / "checkpoints" / "best")).iteration == 2
     assert len(list((tmp_path / "checkpoints").glob("iteration-*"))) == 4

@@ -1,6 +1,8 @@
 import csv
 import json
+import os
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 import yaml
@@ -92,6 +94,94 @@ def test_half_a_last_row_is_dropped(tmp_path, cut):
     # Every row that is kept is a row that was written, whole.
     assert set(kept) <= set(whole.decode().splitlines())
     assert lines[-1] == "10,2.000000,0.1,9.0"
+
+
+# What may be behind the last whole row where a run was killed, or its machine has lost power.
+TAILS = {
+    "zeros": b"\0" * 40,
+    "zeros and a line": b"\0" * 40 + b"\n",
+    "more zeros than a field may have": b"\0" * 200_000 + b"\n",
+    "no UTF-8": b"\xff\n",
+    "no UTF-8 in a row": b"10,2.000000,0.1,\xff9.0\n",
+    "half a row": b"10,2.0000",
+    "a row with too few fields": b"10,2.000000,0.1\n",
+    "a row with too many": b"10,2.000000,0.1,9.0,11\n",
+    "a row of other characters": b"1p,2.000000,0.1,9.0\n",
+    "a number that is none": b"10,2.000000,0.1,9\0\0\n",
+    "a quotation mark": b'"\n',
+    "whole rows behind zeros": b"\0" * 40 + b"\n10,2.000000,0.1,9.0\n",
+}
+
+
+@pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS.keys())
+def test_what_is_no_whole_row_is_dropped_with_all_behind_it(tmp_path, capsys, tail):
+    _a_run(tmp_path).close()
+    path = tmp_path / "iterations.csv"
+    whole = path.read_bytes()
+    path.write_bytes(whole + tail)
+    RunFolder(tmp_path, {}, iteration=10, epochs_done=2).close()
+    assert path.read_bytes() == whole
+    assert capsys.readouterr().err == ""  # nothing is lost
+    path.write_bytes(whole + tail)
+    folder = RunFolder(tmp_path, {}, iteration=12, epochs_done=2)
+    folder.iteration(12, 2.4, 0.1, 9.0)
+    folder.close()
+    assert path.read_bytes() == whole + b"12,2.400000,0.1,9.0\n"
+    assert capsys.readouterr().err == (
+        f"warning: run folder {tmp_path}: iterations.csv lacks iterations 10 to 11, after a loss of power, perhaps; "
+        f"the run goes on without them\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("iterations", "epochs", "lost"),
+    [
+        (b"", b"", "iterations.csv lacks iterations 0 to 9 and metrics.csv lacks epochs 0 to 1"),
+        (b"\0" * 100, None, "iterations.csv lacks iterations 0 to 9"),
+        (b"\0" * 100 + b"\n", b"\0\n", "iterations.csv lacks iterations 0 to 9 and metrics.csv lacks epochs 0 to 1"),
+        (None, 1, "metrics.csv lacks epoch 1"),
+        (9, None, "iterations.csv lacks iteration 9"),
+    ],
+)
+def test_one_warning_of_all_rows_that_are_lost(tmp_path, capsys, iterations, epochs, lost):
+    """What is left of the two files: other bytes, so many rows, or all."""
+    _a_run(tmp_path).close()
+    for name, left in (("iterations.csv", iterations), ("metrics.csv", epochs)):
+        path = tmp_path / name
+        if isinstance(left, int):
+            left = b"".join(path.read_bytes().splitlines(keepends=True)[: 1 + left])
+        if left is not None:
+            path.write_bytes(left)
+    folder = RunFolder(tmp_path, {}, iteration=10, epochs_done=2)
+    folder.close()
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"warning: run folder {tmp_path}: {lost}, after a loss of power, perhaps; ")
+    assert len(folder.validation_errors) == (2 if epochs is None else 1 if epochs == 1 else 0)
+
+
+def test_a_run_that_began_with_another_run_s_checkpoint_has_lost_nothing(tmp_path, capsys):
+    for _ in range(2):  # the second time after a kill before its own first checkpoint
+        folder = RunFolder(tmp_path, {}, iteration=5, epochs_done=1)
+        folder.iteration(5, 1.0, 0.1, 9.0)
+        folder.flush()
+    RunFolder(tmp_path, {}, iteration=6, epochs_done=1)
+    assert capsys.readouterr().err == ""
+    assert [row["iteration"] for row in _rows(tmp_path / "iterations.csv")] == ["5"]
+
+
+def test_rows_and_their_names_are_on_the_disk_when_it_is_asked_for(tmp_path, monkeypatch):
+    folder, synced, fsync = _a_run(tmp_path), [], os.fsync
+    folder.nonfinite([(7, 0, "a.JPEG")])
+
+    def note(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    folder.sync()
+    tables = ("iterations.csv", "metrics.csv", "nonfinite.csv")
+    assert synced == [*(tmp_path / name for name in tables), tmp_path]
+    folder.close()
 
 
 def test_rows_are_flushed_within_a_second(tmp_path, monkeypatch):
