@@ -135,6 +135,21 @@ def test_16_no_room_for_one_checkpoint(few_digits: Path, undisturbed: Path, tmp_
     ends_as_if_undisturbed(train(2, few_digits, out), out, undisturbed)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_16_no_room_for_the_last_checkpoint(few_digits: Path, tmp_path: Path, framework: str) -> None:
+    out, words = tmp_path / "run", ["--framework", framework, "--max-iterations", "5"]
+    done = train(2, few_digits, out, *words, injected=plan("enospc@0:5"))
+    is_one_error(done, f"checkpoint of iteration 5 in {out}: cannot be written (No space left on device", "make room")
+    assert newest(out) == 4
+    assert not (out / "summary.json").exists()  # the run is not finished
+    done = train(2, few_digits, out, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "going on at iteration 4" in done.stdout
+    assert newest(out) == 5
+    assert (out / "summary.json").exists()
+
+
 @needs_root
 @pytest.mark.long
 def test_16_a_folder_that_becomes_read_only(few_digits: Path, undisturbed: Path, tmp_path: Path) -> None:

@@ -230,9 +230,15 @@ class RunLogger(keras.callbacks.Callback):
         self.run.rows_at = state.iteration
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Writes what is left, and the summary if the run has reached its end."""
+        """Writes what is left, and the summary if the run has reached its end.
+
+        Raises:
+            AgreedError: the last checkpoint could not be written; on all ranks.
+        """
         self._reduce()
         state = self.run.state
+        # With a summary the run counts as finished, and nobody would start it again.
+        together(self.run.communicator, state.writer.wait)
         if state.folder is None:
             return
         state.folder.flush()
