@@ -109,6 +109,7 @@ class ResumableCheckpoint(keras.callbacks.Callback):
         run, model, optimizer = self.run, self.model, self.model.optimizer
         self._saved_at = run.iteration
         run.state.timer.restart()
+        run.write_rows()  # whoever goes on from this checkpoint does not make them again
         self.validation.average_batch_norm()
         saved = [np.asarray(each.numpy()) for each in [*model_variables(model).values(), *optimizer.variables]]
         refuse_nonfinite(all_finite(each for each in saved if each.dtype.kind == "f"), run.iteration)

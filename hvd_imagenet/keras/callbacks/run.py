@@ -42,6 +42,7 @@ class Run:
         checkpoint: to go on from; rank 0 only, None if there is none.
         data_fingerprint: of the training images.
         rows_at: the iteration after which rows of metrics.csv were last written.
+        write_rows: writes those of iterations.csv that RunLogger still keeps; called on all ranks together.
     """
 
     state: TrainingRun
@@ -50,6 +51,7 @@ class Run:
     checkpoint: Checkpoint | None = None
     data_fingerprint: str = ""
     rows_at: int = field(default=-1)
+    write_rows: Callable[[], None] = field(default=lambda: None)
 
     @property
     def iteration(self) -> int:
@@ -154,6 +156,7 @@ class RunLogger(keras.callbacks.Callback):
         self._pending: list[tuple[int, float, Sums]] = []
         self._reduce_every = 1
         self._reduced_at_s = 0.0
+        run.write_rows = self._reduce
         self.on_iteration: Callable[[int, float, float], None] = lambda iteration, lr, loss: None
         """Is told of every iteration that has been reduced: t, η, loss."""
 
@@ -198,6 +201,8 @@ class RunLogger(keras.callbacks.Callback):
 
     def _reduce(self) -> None:
         """Adds up over all ranks what was kept since the last time, in one reduction."""
+        if not self._pending:
+            return
         if self._sums_of is None:
             seconds = time.monotonic() - self._reduced_at_s
             mine = [dataclasses.astuple(sums) for _, _, sums in self._pending]

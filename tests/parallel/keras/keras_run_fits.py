@@ -36,7 +36,8 @@ def optimizer(kind: str, **options: Any) -> Any:
 
 def fit(
     out: str, kind: str = "keras", epochs: int = EPOCHS, distribution: dict[str, Any] | None = None,
-    passes: int = 1, weights: Any = None, more: Any = (), classes: int = CLASSES, **compiling: Any,
+    passes: int = 1, weights: Any = None, more: Any = (), classes: int = CLASSES, interval: int | None = None,
+    **compiling: Any,
 ) -> Any:  # fmt: skip
     """One fit of this rank's shard as a user would write it, from the run folder's newest checkpoint if it has one."""
     import keras
@@ -65,7 +66,7 @@ def fit(
             callbacks.LearningRateSchedule(recipe.learning_rate, recipe.workers, IMAGES),
             validation,
             callbacks.RunLogger(run, validation),
-            callbacks.ResumableCheckpoint(run, validation),
+            callbacks.ResumableCheckpoint(run, validation, interval),
             *more,
         ],
     )  # fmt: skip
@@ -89,9 +90,25 @@ def fits(out: str) -> None:
         assert int(model.optimizer.iterations) == EPOCHS * STEPS
     _, history = fit(f"{out}/plain")
     assert history.epoch == []  # it is finished
+    rows_of_a_checkpoint(out)
     metrics_of_the_logs(out)
     passes_across_epochs(f"{out}/across")
     mistakes(out)
+
+
+def rows_of_a_checkpoint(out: str) -> None:
+    """They are written before it, although the losses of several updates are reduced together."""
+    import keras
+
+    import hvd_imagenet.keras as hvd
+
+    class Looks(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            iteration = int(self.model.optimizer.iterations)
+            if hvd.rank() == 0 and iteration % 2 == 0:
+                assert len(Path(out, "intervals", "iterations.csv").read_text().splitlines()) == 1 + iteration
+
+    fit(f"{out}/intervals", interval=2, more=[Looks()])
 
 
 def passes_across_epochs(out: str) -> None:
