@@ -57,6 +57,13 @@ class RankState:
         return max(self.stopped_s, self.age_s or 0.0)
 
     @property
+    def standstill(self) -> str:
+        """What is said of it where it holds up the others, and was not stopped."""
+        if self.age_s is None:
+            return f"{self.name} has not begun"
+        return f"{self.name} has been {self.doing}, for {self.age_s:.0f} s"
+
+    @property
     def late(self) -> str:
         """What is said of it where the others wait for it."""
         how = "has been stopped" if self.stopped_s else f"has been {self.doing},"
@@ -87,7 +94,9 @@ def stall(states: Sequence[RankState], timeout_s: float, start_timeout_s: float 
     still = any(state.stopped_s >= timeout_s or (state.age_s or 0) >= patience_s for state in running)
     if not timeout_s or not still:
         return None
-    return _culprits([state for state in running if state.age_s is not None or state.stopped_s], states)
+    # A program may have no heartbeats at all; but a rank without one for which others wait has not begun.
+    all_have = any(state.waits for state in running)
+    return _culprits([each for each in running if all_have or each.age_s is not None or each.stopped_s], states)
 
 
 def _culprits(running: Sequence[RankState], states: Sequence[RankState]) -> str:
@@ -98,7 +107,7 @@ def _culprits(running: Sequence[RankState], states: Sequence[RankState]) -> str:
         )
     waiting, at_work = _parted(running)
     if at_work and (waiting or len(at_work) == 1):
-        names = "; ".join(f"{state.name} has been {state.doing}, for {state.age_s:.0f} s" for state in at_work)
+        names = "; ".join(state.standstill for state in at_work)
         return names + (f"; the others wait ({waiting[0].doing})" if waiting else "")
     ended = [state for state in states if state.ended is not None]
     if ended and waiting:

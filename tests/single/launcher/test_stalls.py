@@ -11,7 +11,7 @@ def states(*of_ranks: dict[str, Any]) -> list[RankState]:
     return [RankState(rank, "vm", **{"iteration": 7, **fields}) for rank, fields in enumerate(of_ranks)]
 
 
-def at(action: str, age_s: float, iteration: int = 7, **more: Any) -> dict[str, Any]:
+def at(action: str, age_s: float, iteration: int | None = 7, **more: Any) -> dict[str, Any]:
     return {"action": action, "age_s": age_s, "iteration": iteration, **more}
 
 
@@ -68,6 +68,19 @@ STALLS = {
         states(at("starting", 11, iteration=None), at("waiting for the others", 11, iteration=None)),
         "rank 0 on vm has been starting, for 11 s; the others wait (waiting for the others)",
     ),
+    "one has never had a heartbeat, and the others wait for it": (
+        states(at("waiting for the others", 12, iteration=None), {"iteration": None}, {"iteration": None, "ended": 0}),
+        "rank 1 on vm has not begun; the others wait (waiting for the others)",
+    ),
+    "two of them": (
+        states(*[{"iteration": None}] * 2, *[at("waiting for the others", 12, iteration=None)] * 2),
+        "rank 0 on vm has not begun; rank 1 on vm has not begun; the others wait (waiting for the others)",
+    ),
+    "one has not begun, one is not ready": (
+        states(at("waiting for the others", 12, iteration=None), {"iteration": None}, at("starting", 13, None)),
+        "rank 1 on vm has not begun; rank 2 on vm has been starting, for 13 s; the others wait (waiting for the "
+        "others)",
+    ),
 }
 
 
@@ -92,6 +105,10 @@ def test_before_the_first_iteration_there_is_more_time_but_not_for_a_stopped_ran
 
 def test_ranks_without_heartbeats_are_left_in_peace() -> None:
     assert stall([RankState(0, "vm"), RankState(1, "vm", ended=0)], timeout_s=0.1) is None
+    begun = RankState(0, "vm", age_s=11.0, iteration=7, action="computing")
+    assert stall([begun, RankState(1, "vm")], timeout_s=10) == (
+        "rank 0 on vm has been computing, iteration 7, for 11 s"
+    )
 
 
 @pytest.mark.parametrize(
