@@ -262,6 +262,7 @@ def finish(run: TrainingRun, session: Session, config: RunConfig) -> None:
         AgreedError: the last checkpoint could not be written; on all processes.
     """
     together(session.communicator, run.writer.wait)
+    beat("finishing")
     if run.folder is None:
         return
     summary = run.summary(session.communicator.size, config.framework)

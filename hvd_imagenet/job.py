@@ -12,6 +12,7 @@ from typing import NoReturn, TypeVar
 from hvd_imagenet.checkpoint import WRITER_THREAD
 from hvd_imagenet.communicator import Communicator
 from hvd_imagenet.errors import AgreedError, Preempted, UserError
+from hvd_imagenet.heartbeat import during
 
 Result = TypeVar("Result")
 _MISMATCH = "Mismatched"  # so Horovod begins what it says of shapes, dtypes and operations that differ
@@ -91,14 +92,19 @@ def in_job(communicator: Communicator, leave: Callable[[], None], action: Callab
         >>> in_job(SingleProcess(), leave=lambda: None, action=lambda: 1 + 1)
         2
     """
+
+    def leave_together() -> None:
+        with during("waiting for the others"):
+            leave()
+
     try:
         result = action()
     except (AgreedError, Preempted):
-        leave()  # else the exit of the one that tells the user would wait for the others
+        leave_together()  # else the exit of the one that tells the user would wait for the others
         raise
     except UserError as error:
         # Ranks that meet one bad image in the same iteration speak in turn: the first ends the job before the next.
         time.sleep(min(communicator.rank, 20) * 0.25)
         abort_job(f"error: {error}", exit_code=2)
-    leave()
+    leave_together()
     return result
