@@ -56,9 +56,10 @@ def _alive(before: set[psutil.Process]) -> list[psutil.Process | threading.Threa
 def undisturbed(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of training_jobs.train to which nothing happens, with checkpoints after iterations 4, 8 and 12.
 
-    There is a secret in the environment of its user.
+    Its processes have a secret of its user's in their environment. What the job has said is in the file beside the run.
     """
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = train(2, few_digits, out, WANDB_API_KEY=SECRET)
+    done = train(2, few_digits, out, launch=["--env", "WANDB_API_KEY"], WANDB_API_KEY=SECRET)
     assert done.returncode == 0, done.stderr
+    (out.parent / "said").write_text(done.stdout + done.stderr)
     return out

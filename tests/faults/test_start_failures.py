@@ -101,7 +101,11 @@ def test_20_the_secret_is_on_no_command_line() -> None:
     assert SECRET not in done.stderr
 
 
-def test_20_the_secret_is_in_no_file_of_a_run(undisturbed: Path) -> None:
+def test_20_a_secret_that_the_ranks_have_is_in_no_file_of_a_run_and_not_told(undisturbed: Path) -> None:
+    said = (undisturbed.parent / "said").read_text()
+    assert "everything is in" in said
+    assert "do not get" not in said  # what the ranks are not given is told
+    assert SECRET not in said
     files = [path for path in undisturbed.rglob("*") if path.is_file()]
     assert {"config.yaml", "iterations.csv", "manifest.json"} <= {path.name for path in files}
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]

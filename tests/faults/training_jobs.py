@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,11 @@ def plan(*faults: str, **more: Any) -> list[str]:
 
 def train(
     processes: int, data: Path, out: Path, *words: str, injected: list[str] | None = None, launcher: str = "mpirun",
-    timeout_s: float = 100, **variables: str,
+    launch: Sequence[str] = (), timeout_s: float = 100, **variables: str,
 ) -> Any:  # fmt: skip
     """A job of `train` to its end, with its exit code, output and errors."""
     program_words = [*(injected or plan()), "train", *RECIPE, "--data", str(data), "--out", str(out), *words]
-    started = [*program("launch", "-np", str(processes), "--launcher", launcher, "--"), *program_words]
+    started = [*program("launch", "-np", str(processes), "--launcher", launcher, *launch, "--"), *program_words]
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     of_test = {"PATH": path, **ROOT_MAY_RUN, "TF_NUM_INTEROP_THREADS": "1", "HOROVOD_CYCLE_TIME": "2"}
     return run(started, timeout_s=timeout_s, **{**of_test, **variables})
