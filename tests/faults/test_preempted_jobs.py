@@ -54,6 +54,9 @@ def is_preempted(done: Any, name: str, out: Path, after: int) -> None:
     assert [line for line in lines if line.startswith("SIG")] == [said]
     assert "Traceback" not in done.stdout + done.stderr
     assert not (out / "summary.json").exists()
+    saved = sorted(path.name for path in (out / "checkpoints").glob("iteration-*"))
+    # The second one of an iteration would have another name.
+    assert saved[-1:] == ([f"iteration-{after:08d}"] if after else [])
     if after:
         assert newest(out) == after
         assert len(rows(out)) == after
@@ -64,7 +67,7 @@ def is_preempted(done: Any, name: str, out: Path, after: int) -> None:
     ("rank", "action", "iteration", "name", "after"),
     [
         pytest.param(0, "starting", "", "SIGTERM", 0, id="startup", marks=pytest.mark.long),
-        pytest.param(1, "reading", 1, "SIGUSR1", 2, id="warmup", marks=pytest.mark.long),
+        pytest.param(1, "reading", 1, "SIGTERM", 2, id="warmup", marks=pytest.mark.long),
         pytest.param(1, "computing", 5, "SIGTERM", 6, id="training"),
         pytest.param(1, "validating", 3, "SIGTERM", 4, id="validation"),
     ],
