@@ -171,6 +171,17 @@ def test_16_a_folder_that_is_read_only_from_the_start(few_digits: Path, small_di
     is_one_error(done, f"--out {small_disk / 'run'}: cannot be written (Read-only file system); choose another folder")
 
 
+@pytest.mark.parametrize("framework", ["torch", pytest.param("keras", marks=pytest.mark.long)])
+def test_checkpoints_by_the_clock(few_digits: Path, tmp_path: Path, framework: str) -> None:
+    """An epoch ends after 4 iterations only; each of them takes longer than a ten thousandth of a second."""
+    out = tmp_path / "run"
+    words = ["--checkpoint-minutes", "1e-6", "--checkpoint-hist", "9", "--max-iterations", "3"]
+    done = train(2, few_digits, out, "--framework", framework, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = [path.name for path in (out / "checkpoints").glob("iteration-*")]
+    assert sorted(names) == [f"iteration-{iteration:08d}" for iteration in (1, 2, 3)]
+
+
 class Malice:
     """Unpickled, it makes a file."""
 
