@@ -8,7 +8,7 @@ import psutil
 import pytest
 from security_jobs import LAUNCHERS, listening, waiting_job
 
-# The only sockets open to other hosts, which Open MPI opens whatever it is told (README, "Security").
+# The only sockets open to other hosts, which Open MPI opens whatever it is told (README, "Open doors").
 OPEN_MPI = {"prterun", "prte", "prted", "mpirun", "orted"}
 
 
