@@ -7,7 +7,7 @@ import pytest
 from cluster_jobs import on_first_host
 from network import INTERFACE, Cluster
 
-ROUNDS = 3
+ROUNDS = 5
 MOST_S = 1.0
 
 

@@ -84,8 +84,7 @@ def test_15_a_damaged_latest_checkpoint(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("framework", ["torch", "keras"])
-def test_15_tables_after_a_loss_of_power(few_digits: Path, undisturbed: Path, tmp_path: Path, framework: str) -> None:
+def test_15_tables_after_a_loss_of_power(few_digits: Path, undisturbed: Path, tmp_path: Path) -> None:
     """Rows of before the checkpoint were not on the disk; zeros stand there."""
     out = tmp_path / "run"
     shutil.copytree(undisturbed, out)
@@ -93,7 +92,7 @@ def test_15_tables_after_a_loss_of_power(few_digits: Path, undisturbed: Path, tm
     for name, left in (("iterations.csv", 5), ("metrics.csv", 1)):
         whole = (out / name).read_bytes().splitlines(keepends=True)[: 1 + left]
         (out / name).write_bytes(b"".join(whole) + b"\0" * 40 + b"\n")
-    done = train(2, few_digits, out, "--framework", framework)
+    done = train(2, few_digits, out)
     assert done.returncode == 0, done.stdout + done.stderr
     (warning,) = [line for line in done.stderr.splitlines() if "warning: " in line]
     assert f"warning: run folder {out}: iterations.csv lacks iterations 5 to 7 and metrics.csv lacks epoch 1" in warning
@@ -136,9 +135,8 @@ def test_16_no_room_for_one_checkpoint(few_digits: Path, undisturbed: Path, tmp_
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("framework", ["torch", "keras"])
-def test_16_no_room_for_the_last_checkpoint(few_digits: Path, tmp_path: Path, framework: str) -> None:
-    out, words = tmp_path / "run", ["--framework", framework, "--max-iterations", "5"]
+def test_16_no_room_for_the_last_checkpoint_in_keras(few_digits: Path, tmp_path: Path) -> None:
+    out, words = tmp_path / "run", ["--framework", "keras", "--max-iterations", "5"]
     done = train(2, few_digits, out, *words, injected=plan("enospc@0:5"))
     is_one_error(done, f"checkpoint of iteration 5 in {out}: cannot be written (No space left on device", "make room")
     assert newest(out) == 4
@@ -171,7 +169,8 @@ def test_16_a_folder_that_is_read_only_from_the_start(few_digits: Path, small_di
     is_one_error(done, f"--out {small_disk / 'run'}: cannot be written (Read-only file system); choose another folder")
 
 
-@pytest.mark.parametrize("framework", ["torch", pytest.param("keras", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("framework", ["torch", "keras"])
 def test_checkpoints_by_the_clock(few_digits: Path, tmp_path: Path, framework: str) -> None:
     """An epoch ends after 4 iterations only; each of them takes longer than a ten thousandth of a second."""
     out = tmp_path / "run"
