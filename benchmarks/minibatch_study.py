@@ -42,6 +42,8 @@ IMAGES, QUICK_IMAGES, SIZE_PX = 30_000, 512, 16
 # What the ETA takes for a run until rows say more: one process of one thread, AMD EPYC.
 SECONDS_OF_A_RUN = 180.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
+# Activations of some megabytes stay with the process: given back after each layer, they come again page by page.
+KEEP_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**32))
 SETTINGS = (
     "minibatch", "per_worker", "reference_lr", "reference_minibatch", "warmup", "epochs", "weight_decay",
     "decay_batch_norm", "zero_last_gamma", "opt", "trust_coefficient", "seed",
@@ -135,7 +137,7 @@ def train(run: Run, data: Path, work: Path) -> Row:
     folder = work / "-".join(run.key)
     is_new, begin_s = not folder.exists(), time.monotonic()
     done = subprocess.run(
-        command_of(run, data, folder), env={**os.environ, **ONE_THREAD, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        command_of(run, data, folder), env={**os.environ, **ONE_THREAD, **KEEP_MEMORY, "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdin=subprocess.DEVNULL, capture_output=True, text=True,
     )  # fmt: skip
     seconds = time.monotonic() - begin_s
