@@ -51,8 +51,8 @@ _PREFIXES = (
 # SLURM_JWT and Terraform's TF_VAR_… and TF_TOKEN_… begin like what is allowed.
 _CREDENTIAL = re.compile(r"(KEY|TOKENS?|SECRET|PASSWORD|PASSWD|CREDENTIALS?|JWT)(_|$)|^TF_VAR_", re.IGNORECASE)
 _OWN_PREFIX = "HVD_IMAGENET_"
-# Our build of horovodrun has an allow-list of its own, which this variable makes longer.
-_PASS_ENV = "HOROVOD_PASS_ENV"
+PASS_ENV = "HOROVOD_PASS_ENV"
+"""Names that make the allow-list of our build of horovodrun longer."""
 # What training programs read of tools that keep track of runs or hold data: worth a word where it is left out.
 _TOOLS = (
     "WANDB_",
@@ -114,7 +114,7 @@ def allowed_environment(environment: Mapping[str, str], extra: Iterable[str] = (
         _check(one, environment)
     allowed = {name: value for name, value in environment.items() if is_allowed(name, extra)}
     if extra:
-        allowed[_PASS_ENV] = ",".join([*filter(None, [allowed.get(_PASS_ENV)]), *extra])
+        allowed[PASS_ENV] = ",".join([*filter(None, [allowed.get(PASS_ENV)]), *extra])
     return allowed
 
 

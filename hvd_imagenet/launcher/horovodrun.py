@@ -2,6 +2,7 @@
 
 import math
 
+from hvd_imagenet.launcher.allowed_environment import PASS_ENV
 from hvd_imagenet.launcher.start import Start
 
 GLOO_TIMEOUT_S = 600
@@ -29,6 +30,9 @@ def horovodrun_command(horovodrun: str, start: Start) -> list[str]:
     variables = start.variables
     if "HOROVOD_GLOO_TIMEOUT_SECONDS" not in start.environment:
         variables["HOROVOD_GLOO_TIMEOUT_SECONDS"] = str(GLOO_TIMEOUT_S)
+    # Names alone; the shell in which somebody pastes the line of a dry run has the values, and has not these.
+    if PASS_ENV in start.environment:
+        variables[PASS_ENV] = start.environment[PASS_ENV]
     words = ["env", *(f"{name}={value}" for name, value in variables.items())]
     words += [horovodrun, "--gloo", "--disable-cache"]
     # Its own 30 s are too short for Python on a network file system, or many hosts.

@@ -103,6 +103,18 @@ def test_dry_run_is_one_line_that_a_shell_runs():
     assert sorted(again.stdout.splitlines()) == ["0 2", "1 2"]
 
 
+@pytest.mark.parametrize("launcher", ["mpirun", "horovodrun"])
+def test_a_dry_run_s_line_passes_on_what_env_names_and_does_not_tell_its_value(launcher):
+    script = "import os; print(os.environ.get('MY_TOKEN'), flush=True)"
+    words = ["--launcher", launcher, "-np", "2", "--env", "MY_TOKEN", "--dry-run", "--", sys.executable, "-c", script]
+    variables = environment(MY_TOKEN="hunter2")
+    options = {"cwd": ROOT, "env": variables, "stdin": subprocess.DEVNULL, "text": True, "timeout": TIMEOUT_S}
+    line = subprocess.run([*LAUNCH, *words], capture_output=True, check=True, **options).stdout
+    assert "hunter2" not in line
+    again = subprocess.run(["sh", "-c", line], capture_output=True, check=True, **options)
+    assert again.stdout.count("hunter2") == 2, again.stdout + again.stderr
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
 )

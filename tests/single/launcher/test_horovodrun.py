@@ -40,6 +40,15 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
         "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_TIMELINE=/tmp/t HOROVOD_AUTOTUNE=1 "
         "HOROVOD_GLOO_TIMEOUT_SECONDS=600 horovodrun --gloo --disable-cache --start-timeout 600 -np 2",
     ),
+    "variables that --env names": (
+        {
+            "processes": 2,
+            "machine": SERVER,
+            "environment": {"MY_DATA": "hunter2", "HOROVOD_PASS_ENV": "MY_DATA,WANDB_*"},
+        },
+        "env OMP_NUM_THREADS=32 TF_NUM_INTRAOP_THREADS=32 HOROVOD_GLOO_TIMEOUT_SECONDS=600 "
+        "HOROVOD_PASS_ENV=MY_DATA,WANDB_* horovodrun --gloo --disable-cache --start-timeout 600 -np 2",
+    ),
     "the user's own settings stay, and no value of theirs is written out": (
         {
             "processes": 1,
