@@ -158,11 +158,10 @@ def _check_slots(hosts: Sequence[Host], needed: int | None) -> None:
     """Spares the user a wait for hosts that could not be enough."""
     room = sum(host.slots or 0 for host in hosts)
     if needed and hosts and needed > room and all(host.slots for host in hosts):
-        names = ", ".join(f"{host.name}:{host.slots}" for host in hosts[:_NAMED_HOSTS])
-        more = f" and {len(hosts) - _NAMED_HOSTS} more" if len(hosts) > _NAMED_HOSTS else ""
+        names = _first(", ", [f"{host.name}:{host.slots}" for host in hosts])
         raise TooFew(
-            f"launch: {needed} processes are needed, the hosts have slots for {room} ({names}{more}); lower -np, "
-            "or give them more"
+            f"launch: {needed} processes are needed, the hosts have slots for {room} ({names}); lower -np, or give "
+            "them more"
         )
 
 
@@ -176,8 +175,14 @@ def _of_allocation(given: Allocation, limit: int | None) -> Members:
 
 def _too_few(least: int | None, room: int, dropped: Sequence[str]) -> str:
     needed = "all of the hosts are needed" if least is None else f"{least} processes are needed"
-    why = "; ".join(dropped) or "no other host is listed"
+    why = _first("; ", dropped) or "no other host is listed"
     return f"launch: {needed}, {room} can be had; {why}"
+
+
+def _first(between: str, texts: Sequence[str]) -> str:
+    """The first few texts in one, and how many more there are."""
+    more = len(texts) - _NAMED_HOSTS
+    return between.join(texts[:_NAMED_HOSTS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _smallest(machines: Sequence[Machine]) -> Machine:

@@ -76,6 +76,18 @@ def test_at_the_first_start_a_listed_host_that_does_not_answer_is_a_mistake(
     assert str(caught.value) == f"launch: all of the hosts are needed, 4 can be had; b: {REFUSED}"
 
 
+def test_of_many_hosts_that_do_not_answer_four_are_named(cluster: dict[str, Found | str]) -> None:
+    names = [f"node{number}" for number in range(1, 101)]
+    cluster |= dict.fromkeys(names, "no answer")
+    wanted = Wanted(hosts_listed=listed_hosts(",".join(names)))
+    with pytest.raises(UserError) as caught:
+        wait_for_members(wanted, None, first=True, say=print)
+    assert str(caught.value) == (
+        "launch: all of the hosts are needed, 0 can be had; node1: no answer; node2: no answer; node3: no answer; "
+        "node4: no answer and 96 more"
+    )
+
+
 @pytest.mark.parametrize(
     ("hosts", "message"),
     [

@@ -2,6 +2,7 @@ import os
 import shlex
 import socket
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,8 @@ import pytest
 from hvd_imagenet import __version__
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher import probe as module
-from hvd_imagenet.launcher.probe import Found, check_interface, look, probe, ssh_command
+from hvd_imagenet.launcher.hosts import Host
+from hvd_imagenet.launcher.probe import Found, check_interface, look, probe, probe_all, ssh_command
 
 
 def fake_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
@@ -87,6 +89,18 @@ ANSWERS = {
 def test_why_a_host_cannot_take_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, reason: str) -> None:
     fake_ssh(tmp_path, monkeypatch, script)
     assert probe("node7", "ib7") == reason
+
+
+def test_a_hundred_hosts_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent one takes up to 20 s, and a mistake is told within 30 s."""
+    all_are_asked = threading.Barrier(100)
+
+    def answer(host: str, interface: str | None) -> str:
+        all_are_asked.wait(timeout=20)
+        return f"{host} is silent"
+
+    monkeypatch.setattr(module, "probe", answer)
+    assert probe_all([Host(f"node{number}") for number in range(100)], None)["node99"] == "node99 is silent"
 
 
 def test_a_host_is_asked_by_argument_lists_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
