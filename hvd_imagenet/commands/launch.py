@@ -73,6 +73,7 @@ def _wanted(arguments: argparse.Namespace, given: Allocation | None) -> Wanted:
         interface=arguments.network_interface,
         start_timeout_s=arguments.start_timeout,
         allocation=given,
+        dry_run=arguments.dry_run,
     )
 
 

@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-np", "--num-proc", type=int, metavar="N", help="processes; default: one per GPU, or core where there is none")
     add("--env", action="append", default=[], metavar="NAME", help="pass on this variable of yours too; repeatable")
-    add("--dry-run", action="store_true", help="print the launcher's command on one line and stop")
+    text = "print the launcher's command on one line and stop; hosts whose slots are given need not be up"
+    add("--dry-run", action="store_true", help=text)
     add(
         "--launcher",
         choices=LAUNCHERS,

@@ -5,13 +5,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Host, Place, discover_hosts, fill, fullest, read_hosts
 from hvd_imagenet.launcher.machine import Machine, default_processes, this_machine
 from hvd_imagenet.launcher.process import leaving_when_told
 from hvd_imagenet.launcher.slurm import Allocation, node_names, own_address, place
+
+if TYPE_CHECKING:
+    from hvd_imagenet.launcher.probe import Found
 
 _LOOK_AGAIN_S = 5.0
 _NAMED_HOSTS = 4
@@ -56,6 +59,7 @@ class Wanted:
         interface: --network-interface; None for any.
         start_timeout_s: --start-timeout, for how long to wait for hosts, and for the first iteration.
         allocation: of Slurm, whose nodes are the hosts; None where srun does not start the job.
+        dry_run: --dry-run; hosts that cannot be asked are supposed to be like this one where their slots are listed.
 
     Raises:
         UserError: a number cannot be, numbers contradict each other, or there are two sources of hosts.
@@ -70,6 +74,7 @@ class Wanted:
     interface: str | None = None
     start_timeout_s: float = 600.0
     allocation: Allocation | None = None
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         for option, value in (("--min-np", self.least), ("--max-np", self.most)):
@@ -123,13 +128,13 @@ def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Me
     if not wanted.has_hosts:
         machine = this_machine()
         return Members(limit or default_processes(machine), machine)
-    from hvd_imagenet.launcher.probe import Found, probe_all  # late: a start on this machine does without
+    from hvd_imagenet.launcher.probe import Found  # late: a start on this machine does without
 
     if wanted.discover is not None:
         least = least or 1
     hosts = wanted.hosts()
     _check_slots(hosts, least)
-    answers = probe_all(hosts, wanted.interface)
+    answers = _ask(wanted, hosts, say)
     usable: list[tuple[str, int]] = []
     answered: list[Found] = []
     dropped: list[str] = []
@@ -163,6 +168,19 @@ def _check_slots(hosts: Sequence[Host], needed: int | None) -> None:
             f"launch: {needed} processes are needed, the hosts have slots for {room} ({names}); lower -np, or give "
             "them more"
         )
+
+
+def _ask(wanted: Wanted, hosts: Sequence[Host], say: Callable[[str], None]) -> "dict[str, Found | str]":
+    """What each host has, or why it cannot take part; for a dry run perhaps what is supposed of it."""
+    from hvd_imagenet.launcher.probe import Found, Unasked, probe_all
+
+    answers = probe_all(hosts, wanted.interface)
+    unasked = [host for host in hosts if isinstance(answers[host.name], Unasked)]
+    if not wanted.dry_run or not unasked or not all(host.slots for host in unasked):
+        return answers
+    why = _first("; ", [f"{host.name}: {answers[host.name]}" for host in unasked])
+    say(f"note: the line supposes this machine's cores and GPUs on hosts that cannot be asked; {why}")
+    return answers | {host.name: Found(this_machine(), "", {}) for host in unasked}
 
 
 def _of_allocation(given: Allocation, limit: int | None) -> Members:

@@ -61,6 +61,10 @@ class Found(NamedTuple):
     seen_from: str | None = None
 
 
+class Unasked(str):
+    """Why a host could not be asked, which may be able to take part all the same."""
+
+
 def look() -> Found:
     """What this host says of itself.
 
@@ -178,7 +182,7 @@ def _ask(host: str) -> Found | str:
     except FileNotFoundError as error:
         raise UserError("ssh is not on PATH; get it with: apt install openssh-client") from error
     except subprocess.TimeoutExpired:
-        return f"no answer after {PROBE_TIMEOUT_S} s; is it up, and on this network?"
+        return Unasked(f"no answer after {PROBE_TIMEOUT_S} s; is it up, and on this network?")
     if answer.returncode == 0:
         try:
             said = json.loads(answer.stdout.strip().splitlines()[-1])
@@ -187,8 +191,9 @@ def _ask(host: str) -> Found | str:
             machine, version, addresses, seen_from = said
             return Found(Machine(*machine), str(version), dict(addresses), seen_from)
         except (ValueError, TypeError, IndexError):
-            return f"its shell prints {answer.stdout.strip()[:60]!r} where no one is logged in; make it print nothing"
-    return why_ssh_failed(host, answer.stderr, answer.returncode)
+            printed = answer.stdout.strip()[:60]
+            return Unasked(f"its shell prints {printed!r} where no one is logged in; make it print nothing")
+    return Unasked(why_ssh_failed(host, answer.stderr, answer.returncode))
 
 
 def why_ssh_failed(host: str, errors: str, code: int) -> str:

@@ -42,7 +42,7 @@ def fake_slurm(path: Path, mpi: str = "pmix", node: str = "NodeAddr=127.0.0.1") 
         (["-H", "-oProxyCommand=x"], "argument -H: expected one argument; see: hvd-imagenet launch --help"),
         (["-np", "9", "-H", "node1:2,node2:4"], "launch: 9 processes are needed, the hosts have slots for 6 (node1:2"),
         (
-            ["-H", "node1:2"],
+            ["-H", "node1:2,node2"],
             "launch: all of the hosts are needed, 0 can be had; node1: ssh is refused; start sshd there",
         ),
         (["-H", "node1:2", "--discover", "x"], "-H and --discover: each says which hosts there are; give one of them"),
@@ -74,6 +74,21 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], words: list[str], message:
     assert output.out == ""
     assert output.err.startswith(f"error: {message}")
     assert len(output.err.splitlines()) == 1
+
+
+def test_a_dry_run_for_hosts_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["launch", "-H", "node1:8,node2:8", "--dry-run", "--", sys.executable]) == 0
+    output = capsys.readouterr()
+    assert " -np 16 -H node1:8,node2:8 " in output.out
+    assert len(output.out.splitlines()) == 1
+    refused = (
+        "ssh is refused; start sshd there, or name its port in ~/.ssh/config "
+        "(ssh: connect to host x port 22: Connection refused)"
+    )
+    assert output.err == (
+        "note: the line supposes this machine's cores and GPUs on hosts that cannot be asked; "
+        f"node1: {refused}; node2: {refused}\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hvd_imagenet.launcher import membership, probe
 from hvd_imagenet.launcher.hosts import Place, listed_hosts
 from hvd_imagenet.launcher.machine import Machine
 from hvd_imagenet.launcher.membership import TooFew, Wanted, members, wait_for_members
-from hvd_imagenet.launcher.probe import Found
+from hvd_imagenet.launcher.probe import Found, Unasked
 
 BIG = Found(Machine(cores=64, gpus=8, whole=True), __version__, {"lo": "127.0.0.1"}, seen_from="10.0.0.1")
 SMALL = Found(Machine(cores=4, gpus=0, whole=False), __version__, {"lo": "127.0.0.1"})
@@ -74,6 +74,18 @@ def test_at_the_first_start_a_listed_host_that_does_not_answer_is_a_mistake(
     with pytest.raises(UserError) as caught:
         wait_for_members(wanted, None, first=True, say=lambda line: None)
     assert str(caught.value) == f"launch: all of the hosts are needed, 4 can be had; b: {REFUSED}"
+
+
+def test_a_dry_run_supposes_nothing_of_hosts_that_were_asked_or_whose_slots_are_not_known(
+    cluster: dict[str, Found | str],
+) -> None:
+    cluster |= {"a": SMALL, "b": "it has no network interface ib7 that is up; it has eth0, lo", "c": Unasked(REFUSED)}
+    for hosts, why in (("a:4,b:4", f"b: {cluster['b']}"), ("a:4,c", f"c: {REFUSED}")):
+        with pytest.raises(TooFew) as caught:
+            members(Wanted(hosts_listed=listed_hosts(hosts), dry_run=True), None, pytest.fail)
+        assert str(caught.value) == f"launch: all of the hosts are needed, 4 can be had; {why}"
+    with pytest.raises(TooFew):
+        members(Wanted(hosts_listed=listed_hosts("a:4,c:4")), None, print)
 
 
 def test_of_many_hosts_that_do_not_answer_four_are_named(cluster: dict[str, Found | str]) -> None:
