@@ -11,12 +11,10 @@ epochs, in percent, mean ± standard deviation over seeds.
 """
 
 import argparse
-import csv
 import fcntl
 import hashlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,7 +28,8 @@ from pathlib import Path
 
 import yaml
 from step_overhead import provenance
-from study_points import STUDIES, Point, Run, chosen, quick, runs_of
+from study_points import STUDIES, Run, chosen, quick, runs_of
+from study_results import HOW, Results, Row, read_rows, summary, table, write_json
 
 from hvd_imagenet.run_config import RunConfig
 from hvd_imagenet.session import config_of
@@ -39,59 +38,9 @@ RESULTS = Path(__file__).with_name("results") / "minibatch_study.csv"
 WORK = Path("runs") / "minibatch_study"
 PROGRAM = [sys.executable, "-m", "hvd_imagenet"]
 IMAGES, QUICK_IMAGES, SIZE_PX = 30_000, 512, 16
-# What the ETA takes for a run until rows say more: one process of one thread, AMD EPYC.
-SECONDS_OF_A_RUN = 180.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 # Activations of some megabytes stay with the process: given back after each layer, they come again page by page.
 KEEP_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**32))
-SETTINGS = (
-    "minibatch", "per_worker", "reference_lr", "reference_minibatch", "warmup", "epochs", "weight_decay",
-    "decay_batch_norm", "zero_last_gamma", "opt", "trust_coefficient", "seed",
-)  # fmt: skip
-KEY = ("recipe_hash", "framework", "processes", "data")
-COLUMNS = (
-    *KEY, *SETTINGS, "outcome", "val_error_median_last5", "val_error_final", "iterations", "val_errors", "train_errors",
-    "seconds", "data_sha256", "machine", "date", "commit",
-)  # fmt: skip
-Row = dict[str, str]
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Of a CSV file, none of one that is not there."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-class Results:
-    """The rows of finished runs on one set of data; threads may add some."""
-
-    def __init__(self, path: Path, data: str) -> None:
-        self._path, self._lock, self.data = path, threading.Lock(), data
-        self.rows = {tuple(row[name] for name in KEY): row for row in read_rows(path)}
-
-    def of(self, run: Run) -> Row | None:
-        return self.rows.get((*run.key, self.data))
-
-    def add(self, run: Run, found: Row) -> None:
-        fields = {name: str(getattr(run.recipe, name)) for name in SETTINGS}
-        row = {**dict(zip(KEY, (*run.key, self.data), strict=True)), **fields, **found}
-        with self._lock:
-            self.rows[(*run.key, self.data)] = row
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                if file.tell() == 0:
-                    writer.writeheader()
-                writer.writerow(row)
-
-    def seconds(self, run: Run) -> float:
-        """What a run like this one took, or may take."""
-        kind = run.framework, str(run.processes)
-        rows = [row for row in self.rows.values() if (row["framework"], row["processes"]) == kind]
-        alike = [float(row["seconds"]) for row in rows if row["seconds"]]
-        return statistics.median(alike) if alike else SECONDS_OF_A_RUN
 
 
 def make_data(folder: Path, images: int) -> Path:
@@ -146,7 +95,7 @@ def train(run: Run, data: Path, work: Path) -> Row:
         raise RuntimeError(f"{folder}: exit code {done.returncode}: {done.stderr.strip()[-500:]}")
     epochs = read_rows(folder / "metrics.csv")
     summary = {} if diverged else json.loads((folder / "summary.json").read_text())
-    here = provenance("1 thread a process")
+    here = provenance(HOW)
     return {
         "outcome": "diverged" if diverged else "finished",
         "val_error_median_last5": str(summary.get("val_error_median_last5", "")),
@@ -225,35 +174,6 @@ def hours(seconds: float) -> str:
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02} min"
 
 
-def summary(studies: dict[str, list[Point]], results: Results) -> list[dict[str, object]]:
-    """Mean and deviation of every point over the seeds that are done."""
-    found: list[dict[str, object]] = []
-    for study, points in studies.items():
-        for point in points:
-            rows = [row for row in map(results.of, point.runs) if row is not None]
-            errors = [float(row["val_error_median_last5"]) for row in rows if row["val_error_median_last5"]]
-            found.append({
-                "study": study, "label": point.label, "minibatch": point.recipe.minibatch, "seeds": len(rows),
-                "wanted": point.seeds, "diverged": sum(row["outcome"] == "diverged" for row in rows),
-                "mean": round(statistics.mean(errors), 3) if errors else None,
-                "deviation": round(statistics.stdev(errors), 3) if len(errors) > 1 else None, "paper": point.paper,
-            })  # fmt: skip
-    return found
-
-
-def table(found: list[dict[str, object]]) -> str:
-    lines = [f"{'':<12} {'':<32} {'error %':>15} {'seeds':>6}  {'paper':>13}"]
-    for point in found:
-        error = "" if point["mean"] is None else f"{point['mean']:.2f}"
-        error += "" if point["deviation"] is None else f" ± {point['deviation']:.2f}"
-        error += f" {point['diverged']} diverged" if point["diverged"] else ""
-        lines.append(
-            f"{point['study']:<12} {point['label']:<32} {error:>15} {point['seeds']:>2} / {point['wanted']}  "
-            f"{point['paper']:>13}"
-        )
-    return "\n".join(lines)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=STUDIES, metavar="STUDY", help=", ".join(STUDIES))
@@ -275,24 +195,20 @@ def main() -> int:
         print(study.status())
     else:
         with locked(work):
-            study.run(make_data(work, images))
-    found = summary(studies, study.results)
-    print(table(found))
-    if arguments.json:
-        write_json(arguments.json, found)
+            data = make_data(work, images)
+            refuse(study.results.mixture(data_sha256(data)))
+            study.run(data)
+    print(table(summary(studies, study.results)))
+    if arguments.json:  # of all studies, whatever --only says: the file is one
+        refuse(study.results.mixture())
+        write_json(arguments.json, studies if arguments.quick else chosen(None), study.results)
     return 1 if study.failures else 0
 
 
-def write_json(path: Path, found: list[dict[str, object]]) -> None:
-    """With the reference's error over each point's: 1 where a large minibatch costs nothing."""
-    reference = next((point["mean"] for point in found if point["mean"]), None)
-    ratios = {
-        f"{point['study']}: {point['label']}": round(reference / point["mean"], 3)  # type: ignore[operator]
-        for point in found
-        if reference and point["mean"]
-    }
-    here = provenance("1 thread a process")
-    path.write_text(json.dumps({**here, "ratios": ratios, "points": found}, indent=1) + "\n")
+def refuse(mistake: str | None) -> None:
+    if mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
