@@ -15,16 +15,18 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import yaml
 from step_overhead import provenance
@@ -41,6 +43,7 @@ IMAGES, QUICK_IMAGES, SIZE_PX = 30_000, 512, 16
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 # Activations of some megabytes stay with the process: given back after each layer, they come again page by page.
 KEEP_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**32))
+SECONDS_TO_LEAVE = 60.0  # for a training that is told to, which writes a checkpoint first
 
 
 def make_data(folder: Path, images: int) -> Path:
@@ -81,14 +84,50 @@ def command_of(run: Run, data: Path, folder: Path) -> list[str]:
 WORKERS_PER_PASS, CHANNELS_LAST = 16, True
 
 
-def train(run: Run, data: Path, work: Path) -> Row:
+class Trainings:
+    """The processes at work. None of them outlives a call that is told to end: they leave with a checkpoint.
+
+    Each has the lock's file, so that those of a call that was killed outright keep another out until they end.
+    """
+
+    def __init__(self, lock: int) -> None:
+        self._held, self._lock, self.stopped = lock, threading.Lock(), False
+        self._running: set[subprocess.Popen[str]] = set()
+
+    def run(self, command: list[str], env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+        with self._lock:
+            if self.stopped:
+                raise RuntimeError("told to end")
+            process = subprocess.Popen(
+                command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                pass_fds=(self._held,),
+            )  # fmt: skip
+            self._running.add(process)
+        output, errors = process.communicate()
+        self._running.discard(process)
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+    def stop(self) -> None:
+        with self._lock:
+            self.stopped = True
+        running = [process for process in self._running if process.poll() is None]
+        for process in running:
+            process.terminate()
+        end_s = time.monotonic() + SECONDS_TO_LEAVE
+        for process in running:
+            try:
+                process.wait(max(0.0, end_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def train(run: Run, data: Path, work: Path, trainings: Trainings) -> Row:
     """Trains to the end, from where it was stopped if it was; the CSV's columns of results."""
     folder = work / "-".join(run.key)
     is_new, begin_s = not folder.exists(), time.monotonic()
-    done = subprocess.run(
-        command_of(run, data, folder), env={**os.environ, **ONE_THREAD, **KEEP_MEMORY, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True,
-    )  # fmt: skip
+    variables = {**os.environ, **ONE_THREAD, **KEEP_MEMORY, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = trainings.run(command_of(run, data, folder), variables)
     seconds = time.monotonic() - begin_s
     diverged = "finite number" in done.stderr
     if done.returncode and not diverged:
@@ -127,30 +166,34 @@ class Study:
         missing = sum(self.results.of(run) is None for run in self._missing)
         return f"{self._total - missing} of {self._total} runs done, {hours(self.left_s)} to go"
 
-    def run(self, data: Path) -> None:
+    def run(self, data: Path, lock: int) -> None:
+        """All that are missing; told to end, it ends the trainings first."""
         print(self.status(), flush=True)
-        cores = iter(sorted(os.sched_getaffinity(0))[: self._jobs] * self._jobs)
-        lock = threading.Lock()
+        trainings, cores = Trainings(lock), iter(sorted(os.sched_getaffinity(0))[: self._jobs] * self._jobs)
+        one_at_a_time = threading.Lock()
 
         def pin() -> None:
-            with lock:
+            with one_at_a_time:
                 os.sched_setaffinity(0, {next(cores)})  # of this thread, and of what it starts
 
-        with ThreadPoolExecutor(self._jobs, initializer=pin) as pool:
-            try:
-                list(pool.map(partial(self._train, data), [run for run in self._missing if run.processes == 1]))
-            except KeyboardInterrupt:
-                pool.shutdown(cancel_futures=True)
-                raise
-        for run in self._missing:
-            if run.processes > 1:
-                self._train(data, run)
+        train_one = partial(self._train, data, trainings)
+        pool = ThreadPoolExecutor(self._jobs, initializer=pin)
+        try:
+            list(pool.map(train_one, [run for run in self._missing if run.processes == 1]))
+            for run in self._missing:
+                if run.processes > 1:
+                    train_one(run)
+        finally:
+            trainings.stop()
+            pool.shutdown(cancel_futures=True)
 
-    def _train(self, data: Path, run: Run) -> None:
+    def _train(self, data: Path, trainings: Trainings, run: Run) -> None:
         what = f"{run.recipe.opt} kn {run.recipe.minibatch} seed {run.recipe.seed} {'-'.join(run.key)}"
         try:
-            row = train(run, data, self._work)
+            row = train(run, data, self._work, trainings)
         except (RuntimeError, OSError, ValueError) as error:
+            if trainings.stopped:
+                return
             self.failures += 1
             print(f"{what}: {error}", file=sys.stderr, flush=True)
             return
@@ -159,15 +202,15 @@ class Study:
 
 
 @contextmanager
-def locked(work: Path) -> Iterator[None]:
-    """Keeps a second call out, which would train the same runs."""
+def locked(work: Path) -> Iterator[int]:
+    """Keeps a second call out, which would train the same runs; the lock's file."""
     work.mkdir(parents=True, exist_ok=True)
     with (work / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sys.exit(f"{work}: another call is at work there")
-        yield
+            sys.exit(f"{work}: another call, or a training that one has left, is at work there")
+        yield lock.fileno()
 
 
 def hours(seconds: float) -> str:
@@ -194,15 +237,22 @@ def main() -> int:
     if arguments.list:
         print(study.status())
     else:
-        with locked(work):
+        signal.signal(signal.SIGTERM, leave)
+        with locked(work) as lock:
             data = make_data(work, images)
             refuse(study.results.mixture(data_sha256(data)))
-            study.run(data)
+            study.run(data, lock)
     print(table(summary(studies, study.results)))
     if arguments.json:  # of all studies, whatever --only says: the file is one
         refuse(study.results.mixture())
         write_json(arguments.json, studies if arguments.quick else chosen(None), study.results)
     return 1 if study.failures else 0
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """What SIGTERM does: the first one ends this call."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def refuse(mistake: str | None) -> None:

@@ -1,10 +1,17 @@
-"""What benchmarks/minibatch_study.py makes of its rows."""
+"""What benchmarks/minibatch_study.py makes of its rows, and what it leaves behind when it is told to end."""
 
+import contextlib
+import csv
+import fcntl
 import json
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -114,3 +121,54 @@ def test_only_leaves_the_other_studies_in_the_json(study, tmp_path):
     found = json.loads((tmp_path / "m.json").read_text())["points"]
     assert {point["study"] for point in found} == set(points.STUDIES)
     assert {point["seeds"] for point in found if point["study"] == "TABLE1"} == {1}
+
+
+def test_trainings_end_with_the_call_and_hold_its_lock_until_then(study, tmp_path):
+    minibatch_study, _, _ = study
+    sleeping = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        trainings = minibatch_study.Trainings(lock.fileno())
+        done = []
+        thread = threading.Thread(target=lambda: done.append(trainings.run(sleeping, {})))
+        thread.start()
+        while not (children := psutil.Process().children()):
+            time.sleep(0.01)
+    with (tmp_path / "lock").open("w") as lock:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        trainings.stop()
+        thread.join(10)
+        assert done[0].returncode == -signal.SIGTERM
+        assert not any(child.is_running() for child in children)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with pytest.raises(RuntimeError, match="told to end"):
+        trainings.run(sleeping, {})
+
+
+@pytest.mark.timeout(240)
+def test_a_call_that_is_told_to_end_takes_its_trainings_with_it(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "minibatch_study.py"), "--quick", "--jobs", "1", "--work"]
+    with subprocess.Popen([*command, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=BENCHMARKS.parent) as call:
+        while not (trainings := _trainings_of(call.pid)):
+            assert call.poll() is None
+            time.sleep(0.05)
+        call.terminate()
+        assert call.wait(120) == 128 + signal.SIGTERM
+    assert not any(training.is_running() for training in trainings)
+    assert not (tmp_path / "minibatch_study.csv").exists() or len(_read(tmp_path / "minibatch_study.csv")) < 2
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _trainings_of(pid):
+    found = []
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            found += [child] if "train" in child.cmdline() else []
+    return found
+
+
+def _read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
