@@ -10,6 +10,7 @@ from hvd_imagenet.errors import UserError
 
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:(?::|\s+slots\s*=\s*)(?P<slots>\d+))?")
 _SCRIPT_TIMEOUT_S = 30
+_NAMED_HOSTS = 4
 
 
 class Host(NamedTuple):
@@ -141,6 +142,24 @@ def discover_hosts(script: str) -> list[Host]:
         said = (answer.stderr.strip().splitlines() or ["nothing"])[-1]
         raise UserError(f"--discover {script}: exit code {answer.returncode}, it says: {said}; it must print the hosts")
     return parse_hosts(answer.stdout, f"--discover {script}")
+
+
+def first_few(between: str, texts: Sequence[str]) -> str:
+    """What is said of many hosts on one line.
+
+    Args:
+        between: stands between two texts.
+        texts: one for each host.
+
+    Returns:
+        The first few, and how many more there are.
+
+    Example:
+        >>> first_few(", ", ["node1:8", "node2:8", "node3:8", "node4:8", "node5:8", "node6:8"])
+        'node1:8, node2:8, node3:8, node4:8 and 2 more'
+    """
+    more = len(texts) - _NAMED_HOSTS
+    return between.join(texts[:_NAMED_HOSTS]) + (f" and {more} more" if more > 0 else "")
 
 
 def fill(hosts: Sequence[tuple[str, int]], processes: int) -> list[Place]:

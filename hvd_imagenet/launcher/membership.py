@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.launcher.hosts import Host, Place, discover_hosts, fill, fullest, read_hosts
+from hvd_imagenet.launcher.hosts import Host, Place, discover_hosts, fill, first_few, fullest, read_hosts
 from hvd_imagenet.launcher.machine import Machine, default_processes, this_machine
 from hvd_imagenet.launcher.process import leaving_when_told
-from hvd_imagenet.launcher.slurm import Allocation, node_names, own_address, place
+from hvd_imagenet.launcher.slurm import Allocation, check_interface_of_nodes, node_names, own_address, place
 
 if TYPE_CHECKING:
     from hvd_imagenet.launcher.probe import Found
 
 _LOOK_AGAIN_S = 5.0
-_NAMED_HOSTS = 4
 
 
 class Members(NamedTuple):
@@ -124,7 +123,7 @@ def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Me
     """
     limit = wanted.processes or wanted.most
     if wanted.allocation is not None:
-        return _of_allocation(wanted.allocation, limit)
+        return _of_allocation(wanted.allocation, limit, wanted.interface)
     if not wanted.has_hosts:
         machine = this_machine()
         return Members(limit or default_processes(machine), machine)
@@ -163,7 +162,7 @@ def _check_slots(hosts: Sequence[Host], needed: int | None) -> None:
     """Spares the user a wait for hosts that could not be enough."""
     room = sum(host.slots or 0 for host in hosts)
     if needed and hosts and needed > room and all(host.slots for host in hosts):
-        names = _first(", ", [f"{host.name}:{host.slots}" for host in hosts])
+        names = first_few(", ", [f"{host.name}:{host.slots}" for host in hosts])
         raise TooFew(
             f"launch: {needed} processes are needed, the hosts have slots for {room} ({names}); lower -np, or give "
             "them more"
@@ -178,29 +177,27 @@ def _ask(wanted: Wanted, hosts: Sequence[Host], say: Callable[[str], None]) -> "
     unasked = [host for host in hosts if isinstance(answers[host.name], Unasked)]
     if not wanted.dry_run or not unasked or not all(host.slots for host in unasked):
         return answers
-    why = _first("; ", [f"{host.name}: {answers[host.name]}" for host in unasked])
+    why = first_few("; ", [f"{host.name}: {answers[host.name]}" for host in unasked])
     say(f"note: the line supposes this machine's cores and GPUs on hosts that cannot be asked; {why}")
     return answers | {host.name: Found(this_machine(), "", {}) for host in unasked}
 
 
-def _of_allocation(given: Allocation, limit: int | None) -> Members:
-    """The nodes of Slurm's allocation, which Slurm itself has checked."""
+def _of_allocation(given: Allocation, limit: int | None, interface: str | None) -> Members:
+    """The nodes of Slurm's allocation, which Slurm itself has checked but for their networks."""
     processes = limit or given.default_processes
     names = node_names(given)
     places = place(given, names, processes)
-    return Members(processes, given.machine(names, places), tuple(places), own_address([one.host for one in places]))
+    taken = [one.host for one in places]
+    address = own_address(taken)
+    if interface is not None:
+        check_interface_of_nodes(given, taken, interface)
+    return Members(processes, given.machine(names, places), tuple(places), address)
 
 
 def _too_few(least: int | None, room: int, dropped: Sequence[str]) -> str:
     needed = "all of the hosts are needed" if least is None else f"{least} processes are needed"
-    why = _first("; ", dropped) or "no other host is listed"
+    why = first_few("; ", dropped) or "no other host is listed"
     return f"launch: {needed}, {room} can be had; {why}"
-
-
-def _first(between: str, texts: Sequence[str]) -> str:
-    """The first few texts in one, and how many more there are."""
-    more = len(texts) - _NAMED_HOSTS
-    return between.join(texts[:_NAMED_HOSTS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _smallest(machines: Sequence[Machine]) -> Machine:

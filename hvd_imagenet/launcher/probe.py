@@ -7,18 +7,16 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import psutil
-
 from hvd_imagenet import __version__
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Host
+from hvd_imagenet.launcher.interfaces import addresses
 from hvd_imagenet.launcher.machine import Machine, this_machine
 
 CONNECT_TIMEOUT_S = 8
@@ -75,15 +73,8 @@ def look() -> Found:
         >>> look().addresses["lo"]
         '127.0.0.1'
     """
-    up = {name for name, status in psutil.net_if_stats().items() if status.isup}
-    addresses = {
-        name: each.address
-        for name, of in psutil.net_if_addrs().items()
-        for each in of
-        if name in up and each.family == socket.AF_INET
-    }
     connection = os.environ.get("SSH_CONNECTION", "").split()
-    return Found(this_machine(), __version__, addresses, connection[0] if connection else None)
+    return Found(this_machine(), __version__, addresses(), connection[0] if connection else None)
 
 
 def is_this_host(name: str) -> bool:

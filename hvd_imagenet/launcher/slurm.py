@@ -1,17 +1,21 @@
 """The allocation of a Slurm job: what its environment says of it, and what scontrol does."""
 
+import json
 import os
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.launcher.hosts import Place
+from hvd_imagenet.launcher.allowed_environment import allowed_environment
+from hvd_imagenet.launcher.hosts import Place, first_few
 from hvd_imagenet.launcher.machine import Machine
 
 _SCONTROL_TIMEOUT_S = 20
+_STEP_TIMEOUT_S = 20
 
 
 class Allocation(NamedTuple):
@@ -169,6 +173,12 @@ def node_names(given: Allocation) -> list[str]:
     return _scontrol("hostnames", given.nodes).split()
 
 
+def _others(names: Sequence[str]) -> list[str]:
+    """The nodes that are not this host."""
+    own = {os.environ.get("SLURMD_NODENAME"), os.uname().nodename, os.uname().nodename.split(".")[0]}
+    return [name for name in names if name not in own]
+
+
 def own_address(names: Sequence[str]) -> str | None:
     """The address of this host, as the nodes reach it.
 
@@ -181,10 +191,10 @@ def own_address(names: Sequence[str]) -> str | None:
     Raises:
         UserError: Slurm's controller does not answer, or a node has no address that this host can reach.
     """
-    own = {os.environ.get("SLURMD_NODENAME"), os.uname().nodename, os.uname().nodename.split(".")[0]}
-    other = next((name for name in names if name not in own), None)
-    if other is None:
+    others = _others(names)
+    if not others:
         return None
+    other = others[0]
     found = re.search(r"NodeAddr=(\S+)", _scontrol("node", other))
     address = found[1] if found else other
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -196,3 +206,40 @@ def own_address(names: Sequence[str]) -> str | None:
                 f"({error.strerror}); start launch on a node of the job, with sbatch"
             ) from error
         return str(probe.getsockname()[0])
+
+
+def check_interface_of_nodes(given: Allocation, names: Sequence[str], interface: str) -> None:
+    """Raises UserError unless the other nodes of a job have a network interface, which a step of Slurm asks them.
+
+    Args:
+        given: the allocation.
+        names: of its nodes that take part; this host is looked at by `check_network`.
+        interface: that the user has chosen.
+
+    Raises:
+        UserError: a node has none of this name that is up, or Slurm does not start the step.
+    """
+    if not (nodes := _others(names)):
+        return
+    command = [
+        "srun", "--overlap", "--mpi=none", "--input=none", "--export=ALL", f"--nodelist={','.join(nodes)}",
+        f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1",
+        sys.executable, "-m", "hvd_imagenet.launcher.interfaces",
+    ]  # fmt: skip
+    try:
+        answer = subprocess.run(
+            command, env=allowed_environment(os.environ), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=_STEP_TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"launch: Slurm's job {given.job} starts no step within {_STEP_TIMEOUT_S} s; see: squeue --steps"
+        ) from error
+    # Why a node does not answer, the job's own step will say.
+    found = dict(json.loads(line) for line in answer.stdout.splitlines() if line.startswith('["'))
+    without = [f"{name} has {', '.join(sorted(there))}" for name, there in found.items() if interface not in there]
+    if without:
+        raise UserError(
+            f"--network-interface {interface}: not on all nodes of Slurm's job {given.job}, up with an IPv4 address: "
+            f"{first_few('; ', sorted(without))}; name one that all of them have"
+        )

@@ -72,11 +72,15 @@ class Slurm:
     Args:
         cluster: of three hosts.
         folder: new and empty, for configuration, state and logs.
+
+    Attributes:
+        nodes: the hosts that compute.
     """
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self._folder, self._cluster = folder, cluster
         *nodes, self._controller = cluster.hosts
+        self.nodes = nodes
         (folder / "state").mkdir()
         configuration = folder / "slurm.conf"
         lines = "\n".join(f"NodeName={node.name} NodeAddr={node.address} CPUs=2" for node in nodes)

@@ -2,11 +2,14 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ranks import program
+from network import INTERFACE
+from ranks import program, run
 from slurm import ENDED, Slurm
+from test_hosts_bad_input import ETH1
 from test_slurm_jobs import slurm as slurm
 from test_slurm_jobs import two_nodes as two_nodes
 
@@ -41,6 +44,7 @@ PLACES = {
     "one for each processor": (["--nodes=2", "--exclusive"], [], FOUR_RANKS),
     "fewer, spread": (["--nodes=2", "--ntasks=4"], ["-np", "2"], ["0 2 0 node1 2", "1 2 0 node2 2"]),
     "one of two processors": (["--nodes=1", "--ntasks=1", "--cpus-per-task=2"], [], ["0 1 0 node1 2"]),
+    "on an interface of all": (["--nodes=2", "--ntasks=4"], ["--network-interface", INTERFACE], FOUR_RANKS),
     "local": (["--nodes=2", "--ntasks=4"], ["--launcher", "local", "-np", "2"], ["0 2 0 node1 1", "1 2 1 node1 1"]),
 }
 MISTAKES = {
@@ -97,6 +101,28 @@ def test_slurm_srun_mistakes_are_one_line(slurm: Slurm, tmp_path: Path, case: st
     number, code, lines = launch_in_job(slurm, tmp_path / "output", ["--nodes=2", "--ntasks=4"], launch, PRINT)
     assert (code, len(lines)) == ("2:0", 1)
     assert lines[0].startswith(expected.format(job=number))
+    assert slurm.seconds(slurm.job(number)) <= 30
+
+
+@pytest.fixture
+def eth1_of_one_node(slurm: Slurm) -> Iterator[None]:
+    """An interface that is up on the first node alone, from which `launch` starts the job."""
+    first = slurm.nodes[0].command
+    for words in ETH1:
+        assert run(first(["ip", *words.split()]), timeout_s=10).returncode == 0
+    yield
+    run(first(["ip", "link", "del", "eth1"]), timeout_s=10)
+
+
+@pytest.mark.usefixtures("eth1_of_one_node")
+def test_slurm_srun_an_interface_that_one_node_does_not_have(slurm: Slurm, tmp_path: Path) -> None:
+    launch = ["--network-interface", "eth1"]
+    number, code, lines = launch_in_job(slurm, tmp_path / "output", ["--nodes=2", "--ntasks=4"], launch, PRINT)
+    assert code == "2:0"
+    assert lines == [
+        f"error: --network-interface eth1: not on all nodes of Slurm's job {number}, up with an IPv4 address: "
+        "node2 has eth0, lo; name one that all of them have"
+    ]
     assert slurm.seconds(slurm.job(number)) <= 30
 
 

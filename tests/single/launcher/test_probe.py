@@ -1,12 +1,9 @@
 import os
 import shlex
-import socket
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
-import psutil
 import pytest
 
 from hvd_imagenet import __version__
@@ -140,22 +137,6 @@ def test_without_ssh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_this_host_needs_no_ssh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     fake_ssh(tmp_path, monkeypatch, "exit 1")
     assert probe(name, "lo") == look()
-
-
-def test_interfaces_that_are_down_or_without_an_ipv4_address_are_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def address(family: socket.AddressFamily, text: str) -> SimpleNamespace:
-        return SimpleNamespace(family=family, address=text)
-
-    addresses = {
-        "lo": [address(socket.AF_INET, "127.0.0.1"), address(socket.AF_INET6, "::1")],
-        "eth0": [address(socket.AF_INET6, "fe80::1%eth0"), address(socket.AF_INET, "10.0.0.1")],
-        "eth1": [address(socket.AF_INET6, "fe80::2%eth1")],
-        "docker0": [address(socket.AF_INET, "172.17.0.1")],
-    }
-    stats = {name: SimpleNamespace(isup=name != "docker0") for name in addresses}
-    monkeypatch.setattr(psutil, "net_if_addrs", lambda: addresses)
-    monkeypatch.setattr(psutil, "net_if_stats", lambda: stats)
-    assert look().addresses == {"lo": "127.0.0.1", "eth0": "10.0.0.1"}
 
 
 def test_an_interface_that_this_host_does_not_have() -> None:

@@ -7,7 +7,14 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.machine import Machine
 from hvd_imagenet.launcher.membership import Wanted, members
-from hvd_imagenet.launcher.slurm import Allocation, allocation, node_names, own_address, place
+from hvd_imagenet.launcher.slurm import (
+    Allocation,
+    allocation,
+    check_interface_of_nodes,
+    node_names,
+    own_address,
+    place,
+)
 
 BASE = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_CPUS_PER_NODE": "4(x2)"}
 
@@ -83,10 +90,10 @@ def test_what_processes_of_a_node_share(
     assert given.machine(names, places) == Machine(cores=cores, gpus=2, whole=True)
 
 
-def fake_scontrol(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Puts a scontrol on PATH that runs a shell script."""
-    (folder / "scontrol").write_text("#!/bin/sh\n" + text)
-    (folder / "scontrol").chmod(0o755)
+def fake_scontrol(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str = "scontrol") -> None:
+    """Puts a scontrol, or another program, on PATH that runs a shell script."""
+    (folder / name).write_text("#!/bin/sh\n" + text)
+    (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
@@ -146,3 +153,67 @@ def test_without_scontrol(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(UserError, match="launch: scontrol is not on PATH; it comes with srun"):
         node_names(Allocation("7", "node[1-2]", (4, 4)))
+
+
+# What five nodes print in a step; the first is this host, which is not asked.
+ON_NODES = """
+echo "$@" > "$0.words"
+env > "$0.variables"
+echo "a prolog's line"
+for node in 2 3; do echo "[\\"node$node\\", {\\"lo\\": \\"127.0.0.1\\", \\"eth0\\": \\"10.0.0.$node\\"}]"; done
+case $* in *node4*) echo '["node4", {"ib0": "10.1.0.4"}]' ;; esac
+exit 1  # node5 did not start it
+"""
+NODES = [f"node{number}" for number in range(1, 6)]
+FIVE = Allocation("7", "node[1-5]", (4,) * 5)
+
+
+@pytest.fixture
+def step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A srun that answers for the nodes; returns its path."""
+    monkeypatch.setenv("SLURMD_NODENAME", "node1")
+    monkeypatch.setenv("WANDB_API_KEY", "hunter2")
+    fake_scontrol(tmp_path, monkeypatch, ON_NODES, name="srun")
+    return tmp_path / "srun"
+
+
+@pytest.mark.parametrize(
+    ("interface", "without"),
+    [("ib0", "node2 has eth0, lo; node3 has eth0, lo"), ("eth0", "node4 has ib0"), ("lo", "node4 has ib0")],
+)
+def test_an_interface_that_a_node_does_not_have(step: Path, interface: str, without: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_interface_of_nodes(FIVE, NODES, interface)
+    assert str(caught.value) == (
+        f"--network-interface {interface}: not on all nodes of Slurm's job 7, up with an IPv4 address: {without}; "
+        "name one that all of them have"
+    )
+    assert (
+        Path(f"{step}.words")
+        .read_text()
+        .startswith(
+            "--overlap --mpi=none --input=none --export=ALL --nodelist=node2,node3,node4,node5 --nodes=4 --ntasks=4 "
+        )
+    )
+    assert "hunter2" not in Path(f"{step}.variables").read_text()
+
+
+def test_members_of_an_allocation_have_the_interface(monkeypatch: pytest.MonkeyPatch, step: Path) -> None:
+    show = '[ "$2" = node ] && echo "NodeName=$3 NodeAddr=127.0.0.1" && exit\nprintf "node%s\\n" 1 2 3 4 5'
+    fake_scontrol(step.parent, monkeypatch, show)
+    found = members(Wanted(processes=3, interface="eth0", allocation=FIVE), None, print)
+    assert found.places == (Place("node1", 1), Place("node2", 1), Place("node3", 1))
+    with pytest.raises(UserError, match="--network-interface ib0: not on all nodes of Slurm's job 7"):
+        members(Wanted(processes=3, interface="ib0", allocation=FIVE), None, print)
+
+
+def test_this_host_alone_needs_no_step(step: Path) -> None:
+    check_interface_of_nodes(FIVE, NODES[:1], "ib0")
+    assert not Path(f"{step}.words").exists()
+
+
+def test_a_step_that_does_not_start(monkeypatch: pytest.MonkeyPatch, step: Path) -> None:
+    step.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr("hvd_imagenet.launcher.slurm._STEP_TIMEOUT_S", 0.1)
+    with pytest.raises(UserError, match=r"launch: Slurm's job 7 starts no step within 0\.1 s; see: squeue --steps"):
+        check_interface_of_nodes(FIVE, NODES, "eth0")
