@@ -44,6 +44,7 @@ reproduce() {
 
 ssh_worker() {
     local second
+    needs_gpu
     for second in {1..30}; do
         [ ! -r "$keys/authorized_keys" ] || exec /usr/sbin/sshd -D -e -f /etc/hvd_imagenet/sshd_config
         sleep 1

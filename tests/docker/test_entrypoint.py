@@ -49,7 +49,9 @@ def test_words(tmp_path: Path, words: list[str], ran: str) -> None:
     assert (done.stdout, done.stderr, done.returncode) == (f"{ran}\n", "", 0)
 
 
-@pytest.mark.parametrize("words", [["train"], ["evaluate"], ["reproduce"], ["launch", "-np", "2", "--", "train", "-H"]])
+@pytest.mark.parametrize(
+    "words", [["train"], ["evaluate"], ["reproduce"], ["launch", "-np", "2", "--", "train", "-H"], ["ssh-worker"]]
+)
 def test_image_for_gpus_without_one(tmp_path: Path, words: list[str]) -> None:
     done = _run(tmp_path, *words, HVD_IMAGENET_CUDA="13.0.2")
     assert (done.stdout, done.returncode) == ("", 2)
@@ -76,8 +78,9 @@ def test_gpus_are_not_asked_for(tmp_path: Path, words: list[str], variables: dic
     assert (done.stdout, done.stderr, done.returncode) == (" ".join(["hvd-imagenet", *words]) + "\n", "", 0)
 
 
-def test_ssh_worker_without_keys(tmp_path: Path) -> None:
-    done = _run(tmp_path, "ssh-worker")
+@pytest.mark.parametrize("variables", [{}, {"HVD_IMAGENET_CUDA": "13.0.2", "programs": "nvidia-smi"}])
+def test_ssh_worker_without_keys(tmp_path: Path, variables: dict[str, str]) -> None:
+    done = _run(tmp_path, "ssh-worker", **variables)
     assert (done.stdout, done.returncode) == ("", 2)
     assert done.stderr == (
         f"error: ssh-worker: no key pair in {tmp_path}/.ssh after 30 s; mount the volume in which ssh-keys has made"
