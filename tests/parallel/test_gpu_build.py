@@ -41,7 +41,7 @@ import horovod.torch as hvd
 
 hvd.init()
 device = torch.device(sys.argv[1], hvd.local_rank() if sys.argv[1] == "cuda" else None)
-for dtype in (torch.float32, torch.float16):
+for dtype in (torch.float32, torch.float16, torch.bfloat16):
     ones = torch.ones(1 << 20, dtype=dtype, device=device)
     assert hvd.allreduce(ones, op=hvd.Sum, name=str(dtype)).eq(hvd.size()).all()
 built = [name for name in ("cuda", "gloo", "mpi", "nccl") if getattr(hvd, name + "_built")()]
@@ -161,3 +161,16 @@ def test_ranks_reduce(environment: Environment, device: str) -> None:
     words = ["launch", "-np", str(ranks), "--", environment.python, "-c", REDUCE, device]
     printed = succeed(environment.python, "-m", "hvd_imagenet", *words, timeout_s=300, **environment.variables)
     assert printed.splitlines() == ["built with cuda gloo mpi nccl"] * ranks
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_training_on_gpus(environment: Environment, ranks: int, few_digits: Path, folder: Path) -> None:
+    """Over NCCL, in bfloat16, channels last; every rank on a GPU of its own."""
+    if this_machine().gpus < ranks:
+        pytest.skip(f"needs {ranks} GPU{'s' if ranks > 1 else ''}, here are {this_machine().gpus}")
+    out = folder / f"run-{ranks}"
+    options = ["--recipe", "digits", "--epochs", "2", "--amp-dtype", "bfloat16", "--channels-last"]
+    words = ["launch", "-np", str(ranks), "--", "train", *options, "--data", str(few_digits), "--out", str(out)]
+    printed = succeed(environment.python, "-m", "hvd_imagenet", *words, timeout_s=300, **environment.variables)
+    assert "cuda" in printed
+    assert (out / "summary.json").exists()
