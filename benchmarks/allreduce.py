@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from step_overhead import provenance
+from provenance import provenance
 from tqdm import tqdm
 
 RANKS_PROGRAM = str(Path(__file__).with_name("allreduce_ranks.py"))

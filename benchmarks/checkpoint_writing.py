@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from provenance import provenance
 from step_loops import CLASSES, random_batch
-from step_overhead import provenance
 
 from hvd_imagenet.data.listing import Listing
 from hvd_imagenet.recipes import Recipe

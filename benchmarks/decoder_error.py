@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from step_overhead import provenance
+from provenance import provenance
 
 COMMAND = [sys.executable, "-m", "hvd_imagenet"]
 # Data set: options of make-dataset, options of train.

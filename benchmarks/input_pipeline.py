@@ -30,7 +30,7 @@ from pathlib import Path
 import input_images
 import psutil
 from input_contestants import BATCH, CONTESTANTS
-from step_overhead import provenance
+from provenance import provenance
 from tqdm import tqdm
 
 from hvd_imagenet.data.jpeg import decoder_name

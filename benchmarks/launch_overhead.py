@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from step_overhead import provenance
+from provenance import provenance
 from tqdm import tqdm
 
 BIN = Path(sys.executable).parent

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from step_overhead import provenance
+from provenance import provenance
 
 RANKS, RANKS_OF_DETERMINISTIC = 2, 4
 MODELS: dict[str, dict[str, Any]] = {

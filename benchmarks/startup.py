@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from launch_overhead import ROOT_MAY_RUN
-from step_overhead import provenance
+from provenance import provenance
 from tqdm import tqdm
 
 BIN = Path(sys.executable).parent

@@ -11,13 +11,13 @@ with our adapter; keras_vs_single leaves out what the bare allreduce adds: singl
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+from provenance import cpu_name as cpu_name
+from provenance import provenance as provenance
 from tqdm import tqdm
 
 BIN = Path(sys.executable).parent
@@ -94,22 +94,6 @@ def ratio(seconds: dict[str, list[float]], peers: list[str], ours: list[str]) ->
     """Best peer over best of ours, round by round."""
     rounds = zip(*(seconds[name] for name in peers + ours), strict=True)
     return round(statistics.median(min(row[: len(peers)]) / min(row[len(peers) :]) for row in rounds), 3)
-
-
-def provenance(processes: str) -> dict[str, str]:
-    """Command, machine, date and commit of a result."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return {
-        "command": "python " + " ".join(sys.argv),
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores; {processes}",
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": commit.stdout.strip(),
-    }
-
-
-def cpu_name() -> str:
-    names = [line.split(":")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    return names[0].strip() if names else platform.machine()
 
 
 def main() -> None:

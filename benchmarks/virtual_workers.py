@@ -12,7 +12,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from step_overhead import CHANNELS_LAST, LOOPS, provenance, seconds_of
+from provenance import provenance
+from step_overhead import CHANNELS_LAST, LOOPS, seconds_of
 
 # Name: model, image size, n, workers of this process.
 CASES = {
