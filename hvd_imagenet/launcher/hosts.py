@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 from hvd_imagenet.errors import UserError
 
-_LINE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:(?::|\s+slots\s*=\s*)(?P<slots>\d+))?")
+_LINE = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)"
+    r"(?:(?::|\s+slots\s*=\s*)(?P<slots>\d+)(?:\s+max[_-]slots\s*=\s*\d+)?)?"
+)
 _SCRIPT_TIMEOUT_S = 30
 _NAMED_HOSTS = 4
 
@@ -41,7 +44,8 @@ def parse_hosts(text: str, source: str, form: str = "one a line, as in: node1:8"
     r"""Reads a list of hosts, one a line: mpirun's `node1 slots=8`, horovodrun's `node1:8`, or `node1` alone.
 
     Args:
-        text: the lines; what follows # is a comment.
+        text: the lines; what follows # is a comment, and Open MPI's max_slots says nothing here: no host gets more
+            processes than it has slots.
         source: where they come from, for the message.
         form: how they are to be written, likewise.
 

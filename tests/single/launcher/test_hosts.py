@@ -12,6 +12,10 @@ def test_both_ways_of_writing_and_comments() -> None:
     assert parse_hosts(text, "h") == expected
 
 
+def test_open_mpi_s_most_slots_are_no_matter() -> None:
+    text = "node1 slots=4 max_slots=8\nnode2 slots = 2  max-slots = 2 # all\nmax_slots slots=1\n"
+    assert parse_hosts(text, "h") == [Host("node1", 4), Host("node2", 2), Host("max_slots", 1)]
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -19,6 +23,7 @@ def test_both_ways_of_writing_and_comments() -> None:
         ("node1;reboot", "h: 'node1;reboot' is not a host and its slots"),
         ("node1:0", "h: 'node1:0' is not a host and its slots"),
         ("node1:two", "h: 'node1:two' is not a host and its slots"),
+        ("node1 max_slots=4", "h: 'node1 max_slots=4' is not a host and its slots"),
         ("node1 node2", "h: 'node1 node2' is not a host and its slots"),
         ("node1:2\nnode1:4", "h: node1 is listed twice; list it once with all of its slots"),
     ],
