@@ -9,8 +9,14 @@ HOSTS="${HOSTS:-launch/hosts}"
 export PATH="$PWD/.venv/bin:$PATH"
 # Threads of a process, for runs without GPUs: cores of a host / slots of a host.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# node1 slots=8, line by line → node1:8,… and the sum; what is commented out, and empty lines, horovodrun would stumble over
-hosts=$(awk -F '[ \t=]+' '/^[^#[:space:]]/ { printf "%s%s:%s", comma, $1, $3; comma = "," }' "$HOSTS")
-slots=$(awk -F '[ \t=]+' '/^[^#[:space:]]/ { sum += $3 } END { print sum }' "$HOSTS")
+# node1 slots=8 or node1:8, line by line → the sum, and node1:8,…; over comments and empty lines horovodrun would stumble
+placed=$(awk -v file="$HOSTS" '
+    function fail(why) { print "error: " file ": " why > "/dev/stderr"; failed = 1; exit 2 }
+    { sub(/#.*/, ""); gsub(/[ \t]slots[ \t]*=|:/, " ") }
+    NF && $2 !~ /^[1-9][0-9]*$/ { fail($1 " has no number of slots, which horovodrun wants; write: " $1 " slots=8") }
+    NF { hosts = hosts comma $1 ":" $2; comma = ","; sum += $2 }
+    END { if (failed) exit 2; if (!sum) fail("no host in it; write one a line, as in: node1 slots=8"); print sum, hosts }
+' "$HOSTS")
 # Where hosts have several networks, name one: --network-interface eth0
-exec horovodrun --gloo -np "$slots" -H "$hosts" --start-timeout 600 --gloo-timeout-seconds 600 hvd-imagenet train "$@"
+exec horovodrun --gloo -np "${placed%% *}" -H "${placed#* }" --start-timeout 600 --gloo-timeout-seconds 600 \
+    hvd-imagenet train "$@"
