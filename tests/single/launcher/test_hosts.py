@@ -16,6 +16,7 @@ def test_open_mpi_s_most_slots_are_no_matter() -> None:
     text = "node1 slots=4 max_slots=8\nnode2 slots = 2  max-slots = 2 # all\nmax_slots slots=1\n"
     assert parse_hosts(text, "h") == [Host("node1", 4), Host("node2", 2), Host("max_slots", 1)]
 
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
