@@ -1,10 +1,14 @@
-"""Which GPU a rank takes, on a machine that only says that it has some."""
+"""Which GPU a rank takes and how images get there, on a machine that only says that it has some."""
+
+from typing import Any
 
 import horovod.torch as hvd
+import numpy as np
 import pytest
 import torch
 
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.torch.evaluation import to_device
 from hvd_imagenet.torch.session import choose_device
 
 
@@ -51,3 +55,35 @@ def test_horovod_without_cuda(chosen: list[int], monkeypatch: pytest.MonkeyPatch
         "this host has a GPU, but Horovod was built without CUDA; build it again with HOROVOD_GPU_OPERATIONS=NCCL "
         "hvd-imagenet install-horovod, or use the CPU with CUDA_VISIBLE_DEVICES="
     )
+
+
+class Recorded:
+    """A tensor that notes what is done to it."""
+
+    def __init__(self) -> None:
+        self.steps: list[Any] = []
+
+    def pin_memory(self) -> "Recorded":
+        self.steps.append("pin_memory")
+        return self
+
+    def to(self, device: torch.device, **options: bool) -> "Recorded":
+        self.steps.append((device, options))
+        return self
+
+
+@pytest.mark.parametrize(
+    ("device", "steps"),
+    [
+        (torch.device("cuda", 1), ["pin_memory", (torch.device("cuda", 1), {"non_blocking": True})]),
+        (torch.device("cpu"), []),
+    ],
+)
+def test_images_are_copied_to_a_gpu_without_waiting(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device, steps: list[Any]
+) -> None:
+    """From memory that may not be paged out: from other memory the copy would make the process wait after all."""
+    tensor: Any = Recorded()
+    monkeypatch.setattr(torch, "from_numpy", lambda array: tensor)
+    assert to_device(np.ones(2), device) is tensor
+    assert tensor.steps == steps
