@@ -11,7 +11,7 @@ from hvd_imagenet.commands import COMMANDS
 from hvd_imagenet.commands.launch_options import EXAMPLES as EXAMPLES
 from hvd_imagenet.commands.launch_options import add_arguments as add_arguments
 from hvd_imagenet.launcher.allowed_environment import allowed_environment, tools_left_out
-from hvd_imagenet.launcher.choice import choose_launcher
+from hvd_imagenet.launcher.choice import choice_notes, choose_launcher
 from hvd_imagenet.launcher.hosts import listed_hosts
 from hvd_imagenet.launcher.local import check_processes, resolve_program
 from hvd_imagenet.launcher.machine import crowding
@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         _tuning(arguments),
     )
     members = wait_for_members(wanted, wanted.least or wanted.processes, first=True, say=_say)
-    for note in tuning_notes(job.tuning, launcher, members.machine):
+    notes = choice_notes(arguments.launcher, has_hosts, given)
+    for note in [*notes, *tuning_notes(job.tuning, launcher, members.machine)]:
         _say(note)
     if arguments.dry_run:
         print(shlex.join(job.command(members, starts=0)))

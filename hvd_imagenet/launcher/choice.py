@@ -3,7 +3,7 @@
 import shutil
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.launcher.slurm import Allocation
+from hvd_imagenet.launcher.slurm import Allocation, other_hosts
 
 LAUNCHERS = ("auto", "local", "mpirun", "horovodrun", "srun")
 
@@ -47,3 +47,29 @@ def choose_launcher(asked: str, has_hosts: bool, allocation: Allocation | None) 
             "salloc --nodes=2 hvd-imagenet launch --launcher srun …"
         )
     return "srun"
+
+
+def choice_notes(asked: str, has_hosts: bool, allocation: Allocation | None) -> list[str]:
+    """What the user should know of the launcher before the start.
+
+    Args:
+        asked: one of LAUNCHERS.
+        has_hosts: whether the user has named hosts.
+        allocation: of Slurm; None outside of one.
+
+    Returns:
+        Lines to show, perhaps none.
+
+    Example:
+        >>> choice_notes("mpirun", False, Allocation("7", "node[1-2]", (4, 4)))  # doctest: +NORMALIZE_WHITESPACE
+        ["note: --launcher mpirun without hosts starts all processes on this host; for the nodes of Slurm's job 7
+         (node[1-2]) use --launcher srun"]
+        >>> choice_notes("mpirun", True, Allocation("7", "node[1-2]", (4, 4)))
+        []
+    """
+    if asked not in ("mpirun", "horovodrun") or has_hosts or allocation is None or not other_hosts([allocation.nodes]):
+        return []
+    return [
+        f"note: --launcher {asked} without hosts starts all processes on this host; for the nodes of Slurm's job "
+        f"{allocation.job} ({allocation.nodes}) use --launcher srun"
+    ]

@@ -173,8 +173,16 @@ def node_names(given: Allocation) -> list[str]:
     return _scontrol("hostnames", given.nodes).split()
 
 
-def _others(names: Sequence[str]) -> list[str]:
-    """The nodes that are not this host."""
+def other_hosts(names: Sequence[str]) -> list[str]:
+    """The nodes that are not this host.
+
+    Args:
+        names: of nodes.
+
+    Example:
+        >>> other_hosts([os.uname().nodename, "node7.invalid"])
+        ['node7.invalid']
+    """
     own = {os.environ.get("SLURMD_NODENAME"), os.uname().nodename, os.uname().nodename.split(".")[0]}
     return [name for name in names if name not in own]
 
@@ -191,7 +199,7 @@ def own_address(names: Sequence[str]) -> str | None:
     Raises:
         UserError: Slurm's controller does not answer, or a node has no address that this host can reach.
     """
-    others = _others(names)
+    others = other_hosts(names)
     if not others:
         return None
     other = others[0]
@@ -219,7 +227,7 @@ def check_interface_of_nodes(given: Allocation, names: Sequence[str], interface:
     Raises:
         UserError: a node has none of this name that is up, or Slurm does not start the step.
     """
-    if not (nodes := _others(names)):
+    if not (nodes := other_hosts(names)):
         return
     command = [
         "srun", "--overlap", "--mpi=none", "--input=none", "--export=ALL", f"--nodelist={','.join(nodes)}",

@@ -131,3 +131,15 @@ def test_inside_an_allocation_srun_is_the_launcher(
         "error: --launcher auto: there is no srun on PATH; start on a host of the Slurm cluster, or use --launcher "
         "local for this node alone\n"
     )
+
+
+def test_inside_an_allocation_another_launcher_leaves_its_nodes_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in ALLOCATION.items():
+        monkeypatch.setenv(name, value)
+    assert main(["launch", "--launcher", "mpirun", "-np", "2", "--dry-run", "--", sys.executable]) == 0
+    assert capsys.readouterr().err == (
+        "note: --launcher mpirun without hosts starts all processes on this host; for the nodes of Slurm's job 7 "
+        "(node[1-2]) use --launcher srun\n"
+    )

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hvd_imagenet.errors import UserError
-from hvd_imagenet.launcher.choice import choose_launcher
+from hvd_imagenet.launcher.choice import choice_notes, choose_launcher
 from hvd_imagenet.launcher.slurm import Allocation
 
 SLURM = Allocation("7", "node[1-2]", (4, 4))
@@ -31,6 +31,32 @@ def srun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 def test_which(asked: str, has_hosts: bool, allocation: Allocation | None, expected: str) -> None:
     assert choose_launcher(asked, has_hosts, allocation) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_hosts", "nodes", "is_told"),
+    [
+        ("mpirun", False, "node[1-2]", True),
+        ("horovodrun", False, "node[1-2]", True),
+        ("mpirun", False, "node2", True),  # as under salloc, whose shell is elsewhere
+        ("mpirun", False, "node1", False),
+        ("mpirun", True, "node[1-2]", False),
+        ("local", False, "node[1-2]", False),
+        ("auto", False, "node[1-2]", False),
+        ("srun", False, "node[1-2]", False),
+        ("mpirun", False, None, False),
+    ],
+)
+def test_nodes_of_an_allocation_that_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, asked: str, has_hosts: bool, nodes: str | None, is_told: bool
+) -> None:
+    monkeypatch.setenv("SLURMD_NODENAME", "node1")
+    note = (
+        f"note: --launcher {asked} without hosts starts all processes on this host; for the nodes of Slurm's job 7 "
+        f"({nodes}) use --launcher srun"
+    )
+    given = None if nodes is None else Allocation("7", nodes, (4, 4))
+    assert choice_notes(asked, has_hosts, given) == [note] * is_told
 
 
 @pytest.mark.usefixtures("srun")
