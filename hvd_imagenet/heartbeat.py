@@ -22,6 +22,7 @@ _MEMORY = "hvd_imagenet_heartbeat"
 _BYTES = mmap.PAGESIZE
 _ACTION_BYTES = 64
 _RECORD = struct.Struct(f"<dqq{_ACTION_BYTES}s")
+_SAVING_AT = _RECORD.size
 _NO_ITERATION = -1
 _last = ("", _NO_ITERATION)
 
@@ -86,6 +87,24 @@ def during(action: str, iteration: int | None = None) -> Iterator[None]:
         beat(before)
 
 
+@contextmanager
+def saving() -> Iterator[None]:
+    """Says that this process, in whatever thread, writes what must not be lost: its guard lets it finish.
+
+    Example:
+        >>> with saving():
+        ...     pass
+    """
+    if _page is None:
+        yield
+        return
+    _page[_SAVING_AT] = 1
+    try:
+        yield
+    finally:
+        _page[_SAVING_AT] = 0
+
+
 def watched() -> bool:
     """Whether a guard reads this process's heartbeats.
 
@@ -127,6 +146,15 @@ def read(memory: mmap.mmap) -> Beat | None:
         return None
     words = action.rstrip(b"\0").decode(errors="replace")
     return Beat(time_s, None if iteration == _NO_ITERATION else iteration, words, pid)
+
+
+def is_saving(memory: mmap.mmap) -> bool:
+    """Whether the process is within a block of `saving`.
+
+    Args:
+        memory: of `create`.
+    """
+    return bool(memory[_SAVING_AT])
 
 
 def _inherited() -> mmap.mmap | None:

@@ -10,6 +10,7 @@ from hvd_imagenet.checkpoint.format import Checkpoint
 from hvd_imagenet.checkpoint.generations import KEPT
 from hvd_imagenet.checkpoint.writing import save
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.heartbeat import saving
 
 WRITER_THREAD = "checkpoint writer"
 """The thread's name; the interpreter waits for it before it exits."""
@@ -71,8 +72,9 @@ class BackgroundWriter:
 
     def _save(self, run_folder: Path, checkpoint: Checkpoint, before: Callable[[], None]) -> None:
         try:
-            before()
-            save(run_folder, checkpoint, self._keep)
+            with saving():
+                before()
+                save(run_folder, checkpoint, self._keep)
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             self._error = UserError(

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from hvd_imagenet.launcher.guard_link import Link
 
 REPORT_INTERVAL_S = 1.0
-KILL_AFTER_S = 1.0
-"""From asking the rank to end (SIGTERM) to ending it (SIGKILL)."""
+KILL_AFTER_S = 0.5
+"""From asking the rank to end (SIGTERM) to ending it (SIGKILL); mpirun itself would give it a quarter of a second."""
+SAVED_WITHIN_S = 5.0
+"""For how much longer a rank that is told to end may write the checkpoint that it has begun."""
 
 _TRY_AGAIN_S = 0.1
 _TRAIN = ["-m", "hvd_imagenet", "train"]
@@ -42,7 +44,8 @@ class Guard:
 
     def __init__(self, program: list[str]) -> None:
         self._told_to_end = False
-        self._kill_at_s = float("inf")
+        self._end_at_s = self._saved_by_s = float("inf")
+        self._asked = False
         self._stopped_since_s: float | None = None
         self._code: int | None = None
         self._by_signal = False
@@ -85,10 +88,9 @@ class Guard:
             if now_s >= report_at_s:
                 told = link.tell(**self._status(now_s))
                 report_at_s = now_s + (REPORT_INTERVAL_S if told else _TRY_AGAIN_S)
-            if now_s >= self._kill_at_s:
-                _signal_group(self._rank, signal.SIGKILL)
-                self._kill_at_s = now_s + KILL_AFTER_S
-            pause_s = max(0.0, min(report_at_s, self._kill_at_s) - now_s)
+            if now_s >= self._end_at_s:
+                self._end(now_s)
+            pause_s = max(0.0, min(report_at_s, self._end_at_s) - now_s)
             select.select([self._wake, *link.readable], [], [], pause_s)
             self._drain()
             for command in link.commands():
@@ -108,14 +110,23 @@ class Guard:
             pass
 
     def _obey(self, command: int) -> None:
-        """Passes a signal on; 0 ends the rank, politely first."""
+        """Passes a signal on; 0 ends the rank."""
         if command:
             _signal_group(self._rank, command)
             return
         self._told_to_end = True
-        if self._kill_at_s == float("inf"):
-            _signal_group(self._rank, signal.SIGTERM)
-            self._kill_at_s = time.monotonic() + KILL_AFTER_S
+        if self._end_at_s == float("inf"):
+            self._end_at_s = time.monotonic()
+            self._saved_by_s = self._end_at_s + SAVED_WITHIN_S
+
+    def _end(self, now_s: float) -> None:
+        """Ends the rank, politely first; a checkpoint that it writes is waited for, unless it has been stopped."""
+        if heartbeat.is_saving(self._memory) and now_s < self._saved_by_s and self._stopped_since_s is None:
+            self._end_at_s = now_s + _TRY_AGAIN_S
+            return
+        _signal_group(self._rank, signal.SIGKILL if self._asked else signal.SIGTERM)
+        self._asked = True
+        self._end_at_s = now_s + KILL_AFTER_S
 
     def _reap(self) -> None:
         """Takes the exit codes of the rank and of what it has left behind."""

@@ -36,6 +36,7 @@ _UNKNOWN_FOR_S = 10.0
 _WARN_AGAIN_S = 300.0
 _LAUNCHER_ENDS_WITHIN_S = 8.0
 _LEAVE_WITHIN_S = 30.0
+_LET_GO_AFTER_S = 7.0  # longer than guards wait for a checkpoint that is being written
 _LAST_REPORT_WITHIN_S = 5.0
 
 
@@ -88,7 +89,7 @@ class Monitor:
         self._selector = selectors.DefaultSelector()
         self._launcher: subprocess.Popen[bytes] | None = None
         self._launcher_was_asked = False
-        self._end_at_s = self._end_launcher_at_s = float("inf")
+        self._end_at_s = self._let_go_at_s = self._end_launcher_at_s = float("inf")
         self._thread = threading.Thread(target=self._serve, name="hvd_imagenet-monitor", daemon=True)
 
     def __enter__(self) -> "Monitor":
@@ -230,7 +231,7 @@ class Monitor:
         if state.ended and not (message["by_signal"] and message["told"]):
             self._fail(state.ended, death(state) if message["by_signal"] else None)
         # The launcher would end the others as soon as the guard of the first one that leaves has ended.
-        return state.ended != PREEMPTED or bool(message["by_signal"]) or self.ending
+        return state.ended == 0 or self.failure is None
 
     def _lose(self, state: RankState, why: str) -> None:
         if state.ended is None:
@@ -245,20 +246,20 @@ class Monitor:
         if reason is not None:
             self._say(f"launch: {reason}")
         self._end_at_s = time.monotonic() + (_LEAVE_WITHIN_S if code == PREEMPTED and reason is None else 0)
+        self._let_go_at_s = self._end_at_s + _LET_GO_AFTER_S
         self._end_launcher_at_s = self._end_at_s + _LAUNCHER_ENDS_WITHIN_S
         self._end_ranks(time.monotonic())
 
     def _end_ranks(self, now_s: float) -> None:
-        """Ends the ranks when it is time, and lets guards go that have waited for ranks which leave together."""
-        all_ended = all(state.ended is not None for state in self._states.values())
-        if now_s < self._end_at_s and not all_ended:
-            return
-        self._end_at_s = float("inf")
+        """Ends the ranks when it is time, and lets their guards go together: the first would take the others along."""
+        end, of_all = now_s >= self._end_at_s, self._states.values()
+        let_go = now_s >= self._let_go_at_s or all(state.ended is not None for state in of_all)
+        self._end_at_s = float("inf") if end else self._end_at_s
         for guard in list(self._guards.values()):
-            if guard.state is not None and guard.state.ended is None:
-                guard.send(command=END)
-            elif guard.state is not None:
+            if guard.state is not None and guard.state.ended is not None and let_go:
                 self._close(guard)
+            elif guard.state is not None and guard.state.ended is None and end:
+                guard.send(command=END)
 
     def _look(self, now_s: float) -> None:
         """Looks for ranks that are lost, stand still or are slow."""

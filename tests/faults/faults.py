@@ -1,7 +1,8 @@
 """What can be injected, WHAT of injector.py.
 
 Of a process: kill, stop, gil, slow, skip-collective, SIGTERM, SIGUSR1. Of the iteration that it computes: raise, nan,
-inf (of the gradient alone), steep, over-fp16. Of the checkpoint that rank 0 writes: enospc, read-only, kill-unnamed.
+inf (of the gradient alone), steep, over-fp16. Of the checkpoint that rank 0 writes: enospc, read-only, kill-unnamed,
+slow-write.
 """
 
 import ctypes
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 SLOW_S = 10.0
+SLOW_WRITE_S = 2.0
 HAPPENS_WITHIN_S = 60.0
 
 
@@ -139,6 +141,7 @@ class OfCheckpoint:
     # What Python tells of what it does, which of its arguments is a path, and what comes then.
     FAULTS: ClassVar[dict[str, tuple[str, int, Callable[[Path], None]]]] = {
         "kill-unnamed": ("os.rename", 1, lambda path: send("SIGKILL")()),
+        "slow-write": ("os.rename", 1, lambda path: time.sleep(SLOW_WRITE_S)),
         "read-only": ("os.mkdir", 0, make_read_only),
         "enospc": ("open", 0, no_room),
     }

@@ -65,23 +65,21 @@ class Job:
 
 def start(
     fault: str, data: Path, folder: Path, *, launch: list[str], train: list[str], timeout_s: float,
-    after: Path | None = None, **variables: str,
+    **variables: str,
 ) -> Job:  # fmt: skip
     """Runs `launch … train …` to its end.
 
     Args:
-        fault: for the injector, WHAT@RANK:ITERATION; empty for none.
+        fault: for the injector, WHAT@RANK:ITERATION, perhaps several; empty for none.
         data: of the run.
         folder: new; gets the run folder `run` and the log.
         launch: options of `launch`.
         train: options of `train` beside RECIPE.
         timeout_s: hard limit, after which the test fails.
-        after: a path for which a kill waits.
         variables: of the environment.
     """
     log = folder / "log.jsonl"
-    injected = plan(*fault.split(), log=log, **({} if after is None else {"after": after}))
-    words = [*injected, "train", *RECIPE, *train]
+    words = [*plan(*fault.split(), log=log), "train", *RECIPE, *train]
     words += ["--data", str(data), "--out", str(folder / "run")]
     started_s = time.time()
     of_job = {"HOROVOD_CYCLE_TIME": "1", **variables}

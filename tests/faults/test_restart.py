@@ -10,6 +10,8 @@ from jobs import Job, losses, start
 
 ITERATIONS = 16
 INTERVAL = 2
+# While the checkpoint of iteration 6 is being written.
+FAULTS = "slow-write@0:6 kill@{rank}:7"
 KILLED_AT = 7
 # Beyond the time of a start: the end of the first one, and noise.
 RESTART_MARGIN_S = 10
@@ -52,9 +54,8 @@ def test_21_restart_on_another_number_of_processes(
     later: int,
 ) -> None:
     launch = ["--max-restarts", "2", "--min-np", "2", "--discover", discovery(tmp_path, first=first, later=later)]
-    saved = tmp_path / "run" / "checkpoints" / f"iteration-{KILLED_AT - KILLED_AT % INTERVAL:08d}"
     done = start(
-        f"kill@{first - 1}:{KILLED_AT}", few_digits, tmp_path, after=saved,
+        FAULTS.format(rank=first - 1), few_digits, tmp_path,
         launch=[*launch, "--launcher", launcher], train=TRAIN, timeout_s=200,
     )  # fmt: skip
     assert done.code == 0, done.all_output
@@ -70,7 +71,7 @@ def test_21_restart_on_another_number_of_processes(
     for name, value in figures.items():
         record_property(name, round(value, 2))
     print(launcher, figures)
-    assert figures["iterations_repeated"] == KILLED_AT % INTERVAL
+    assert figures["iterations_repeated"] <= INTERVAL
     assert figures["fault_to_next_iteration_s"] < figures["start_to_first_iteration_s"] + RESTART_MARGIN_S
 
 

@@ -154,6 +154,27 @@ time.sleep(50)
     assert f"launch: rank 1 on {os.uname().nodename} is lost: its guard is gone" in done.stderr
 
 
+def test_who_writes_a_checkpoint_for_ever_is_ended_within_ten_seconds() -> None:
+    script = """
+import os, signal, time
+from hvd_imagenet import heartbeat
+from hvd_imagenet.launcher.environment import launched_rank
+if launched_rank() == 1:
+    time.sleep(1)
+    print(time.time(), flush=True)
+    os._exit(7)
+signal.signal(signal.SIGTERM, lambda number, frame: print("asked after", time.time(), flush=True))
+with heartbeat.saving():
+    time.sleep(50)
+"""
+    done = run(program("launch", "-np", "2", "--", sys.executable, "-c", script), timeout_s=TIMEOUT_S)
+    ended_s = time.time()
+    assert done.returncode == 7, done.stderr
+    failed_s, asked_s = (float(line.split()[-1]) for line in done.stdout.splitlines())
+    assert asked_s - failed_s > 5
+    assert ended_s - failed_s < 10
+
+
 def test_what_a_failed_rank_has_started_is_ended() -> None:
     script = """
 import os, subprocess, sys, time

@@ -66,12 +66,26 @@ def test_the_first_failure_is_the_cause_and_ends_the_others(monitor: Monitor, sa
     first, second = Client(monitor, 0), Client(monitor, 1)
     second.report()
     first.report(ended=7, by_signal=False, told=False)
-    assert first.hear() == ["closed"]
     assert second.hear() == [END]
+    # mpirun would end the other at once; its guard may be waiting for a checkpoint that is being written.
+    first.socket.settimeout(1.5)
+    with pytest.raises(TimeoutError):
+        first.hear()
     second.report(ended=137, by_signal=True, told=True)
-    assert second.hear() == ["closed"]
+    assert second.hear() == first.hear() == ["closed"]
     assert monitor.failure == Failure(7, None)
     assert said == []
+
+
+def test_a_guard_that_does_not_end_keeps_the_others_for_a_while_only(
+    monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hvd_imagenet.launcher.monitor._LET_GO_AFTER_S", 0.1)
+    first, second = Client(monitor, 0), Client(monitor, 1)
+    second.report()
+    first.report(ended=7, by_signal=False, told=False)
+    assert second.hear() == [END]
+    assert first.hear() == ["closed"]
 
 
 def test_a_launcher_that_ends_well_without_a_rank_has_failed(
