@@ -21,6 +21,7 @@ from hvd_imagenet.launcher.environment import launched_local_rank, launched_rank
 print(launched_rank(), launched_size(), launched_local_rank(), os.uname().nodename, os.environ["OMP_NUM_THREADS"])
 assert not {"WANDB_API_KEY", "HVD_IMAGENET_SECRET"} & set(os.environ)
 """
+PRINT_KEY = "import os; print(os.uname().nodename, os.environ.get('WANDB_API_KEY'))"
 LAST_FAILS = """
 import os, sys, time
 from hvd_imagenet.launcher.environment import launched_rank, launched_size
@@ -60,8 +61,17 @@ def launch_in_job(
     slurm: Slurm, output: Path, options: list[str], launch: list[str], script: str
 ) -> tuple[str, str, list[str]]:
     """Number and exit code of a job, and the lines that it writes."""
-    line = shlex.join(program("launch", *launch, "--", sys.executable, "-c", script))
-    words = [*options, f"--output={output}", "--wrap", f"exec {line}"]
+    return run_in_job(slurm, output, options, f"exec {launch_line(launch, script)}")
+
+
+def launch_line(launch: list[str], script: str) -> str:
+    """What is typed for `launch` to start a script."""
+    return shlex.join(program("launch", *launch, "--", sys.executable, "-c", script))
+
+
+def run_in_job(slurm: Slurm, output: Path, options: list[str], shell: str) -> tuple[str, str, list[str]]:
+    """The same of a job that is a shell's script."""
+    words = [*options, f"--output={output}", "--wrap", shell]
     number = slurm.submit(*words, variables={"WANDB_API_KEY": SECRET})
     ended = slurm.wait_for(number, ENDED, TIMEOUT_S)
     note = "note: the processes do not get WANDB_API_KEY; --env NAME passes one on"
@@ -73,6 +83,18 @@ def test_slurm_srun_where_ranks_are(slurm: Slurm, tmp_path: Path, case: str) -> 
     options, launch, expected = PLACES[case]
     _, code, lines = launch_in_job(slurm, tmp_path / "output", options, launch, PRINT)
     assert (code, sorted(lines)) == ("0:0", expected)
+
+
+def test_slurm_srun_by_the_line_of_a_dry_run(slurm: Slurm, tmp_path: Path) -> None:
+    shell = f'line=$({launch_line(["--dry-run"], PRINT)}) && eval "$line"'
+    _, code, lines = run_in_job(slurm, tmp_path / "output", ["--nodes=2", "--ntasks=4"], shell)
+    assert (code, sorted(lines)) == ("0:0", FOUR_RANKS)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [([], "None"), (["--env", "WANDB_API_KEY"], SECRET)])
+def test_slurm_srun_env_reaches_the_ranks(slurm: Slurm, tmp_path: Path, asked: list[str], expected: str) -> None:
+    _, code, lines = launch_in_job(slurm, tmp_path / "output", ["--nodes=2", "--ntasks=2"], asked, PRINT_KEY)
+    assert (code, sorted(lines)) == ("0:0", [f"node1 {expected}", f"node2 {expected}"])
 
 
 def test_slurm_srun_exit_code_comes_back_without_a_notice(slurm: Slurm, tmp_path: Path) -> None:
