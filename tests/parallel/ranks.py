@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,6 +67,13 @@ def end_tree(pid: int) -> None:
 def program(*words: str) -> list[str]:
     """A command of this project."""
     return [sys.executable, "-m", "hvd_imagenet", *words]
+
+
+def without_guards(line: str) -> str:
+    """The line of a dry run as somebody would type it who has no `launch`: the launcher and the program alone."""
+    line, guards = re.subn(r"\S+ -m hvd_imagenet\.launcher\.guard ", "", line)
+    assert guards == 1, line
+    return line
 
 
 def run_ranks(

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from ranks import user_environment as environment
+from ranks import without_guards
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = [sys.executable, "-m", "hvd_imagenet", "launch"]
@@ -136,7 +137,7 @@ def test_a_signal_to_launch_leaves_no_process_behind(number, code):
 
 def test_launch_starts_within_a_second_of_mpirun():
     words = [sys.executable, "-c", "import os, sys; os.write(1, b'x')"]
-    mpirun = launch("-np", "2", "--dry-run", "--", *words).stdout
+    mpirun = without_guards(launch("-np", "2", "--dry-run", "--", *words).stdout)
 
     def seconds(command, **options):
         started = time.monotonic()
