@@ -7,7 +7,8 @@ from typing import Any
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.report.benchmark_forms import RATIO
-from hvd_imagenet.report.known_benchmarks import KNOWN, Benchmark, Cell
+from hvd_imagenet.report.benchmark_tables import Benchmark, Cell
+from hvd_imagenet.report.known_benchmarks import KNOWN
 from hvd_imagenet.report.tables import NONE, markdown_table
 
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
@@ -136,8 +137,11 @@ def _known(name: str, found: Mapping[str, Any]) -> Iterator[str]:
 
 def _text(cell: Cell | None, found: Mapping[str, Any]) -> str:
     """A cell's figures; nothing where one of them is missing."""
-    values = [] if cell is None else [_at(found, path) for path in cell.paths]
-    return cell.form(*values) if cell is not None and all(map(_is_figure, values)) else ""
+    if cell is None:
+        return ""
+    values = [_at(found, path) for path in cell.paths]
+    there = all(_is_figure(value) or (cell.words and isinstance(value, str)) for value in values)
+    return cell.form(*values) if there else ""
 
 
 def _is_figure(value: Any) -> bool:

@@ -1,50 +1,17 @@
 """What the figures of benchmarks/results are called in README, in its order."""
 
-from typing import NamedTuple
-
 from hvd_imagenet.report.benchmark_forms import (
     NUMBER,
     PERCENT,
     RATIO,
     SECONDS,
-    Form,
-    deviation,
-    seconds_and_deviation,
-    share,
     signed_percent,
     with_range,
 )
-
-
-class Cell(NamedTuple):
-    """One cell of a table: where its values are in the result file, and how they are written."""
-
-    form: Form
-    paths: tuple[tuple[str, ...], ...]
-
-
-class Table(NamedTuple):
-    """Names of columns, the first of which says what is compared; and rows, each of words and cells."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
-
-
-class Benchmark(NamedTuple):
-    """One result file: its tables, and ratios that would say the same again."""
-
-    tables: tuple[Table, ...]
-    left_out: tuple[str, ...] = ()
-
-
-def _cell(form: Form, *paths: str) -> Cell:
-    """Paths are written with slashes."""
-    return Cell(form, tuple(tuple(path.split("/")) for path in paths))
-
-
-def _ratios(*names: str | None) -> tuple[Cell | None, ...]:
-    return tuple(None if name is None else _cell(RATIO, f"ratios/{name}") for name in names)
-
+from hvd_imagenet.report.benchmark_tables import Benchmark, Cell, Table
+from hvd_imagenet.report.benchmark_tables import cell as _cell
+from hvd_imagenet.report.benchmark_tables import ratios as _ratios
+from hvd_imagenet.report.known_plans import PLANS
 
 _STEP = Table(
     (
@@ -233,40 +200,6 @@ _ALLREDUCE = Table(
     ),
 )
 
-_PAPER_GPUS = ("256", "352")
-_PAPER = Table(
-    ("An iteration of ResNet-50 on the paper's P100s", *(f"{gpus} GPUs" for gpus in _PAPER_GPUS)),
-    (
-        (
-            "in the paper",
-            tuple(_cell(SECONDS, f"fitted/points/{gpus}/measured_s") for gpus in _PAPER_GPUS),
-        ),
-        *(
-            (
-                words,
-                tuple(
-                    _cell(seconds_and_deviation, f"{case}/points/{gpus}/predicted_s", f"{case}/points/{gpus}/deviation")
-                    for gpus in _PAPER_GPUS
-                ),
-            )
-            for case, words in {
-                "cited_alone": "`plan`, cited parameters alone (against the paper)",
-                "no_stragglers": "`plan`, the same without stragglers",
-                "fitted": "`plan`, stragglers fitted to the time at 256",
-            }.items()
-        ),
-    ),
-)
-
-_LAB = Table(
-    ("The scaling lab: 16 ranks over shaped links", ""),
-    (
-        ("efficiency at the paper's ratio of compute", (_cell(share, "ratios/efficiency_at_the_papers_ratio"),)),
-        ("`plan`: median deviation from what was measured", (_cell(share, "median_deviation"),)),
-        ("`plan`: the worst point", (_cell(deviation, "worst/deviation"),)),
-    ),
-)
-
 KNOWN = {
     "step_overhead": Benchmark((_STEP,)),
     "virtual_workers": Benchmark((_FUSED,)),
@@ -281,7 +214,6 @@ KNOWN = {
     ),
     "allreduce": Benchmark((_ALLREDUCE,)),
     "minibatch_study": Benchmark(()),
-    "plan_against_paper": Benchmark((_PAPER,), left_out=("agreement_with_fit",)),
-    "scaling_lab": Benchmark((_LAB,)),
+    **PLANS,
 }
 """By the names of files, which are those of the scripts."""
