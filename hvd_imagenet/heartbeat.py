@@ -2,6 +2,10 @@
 
 The guard that `launch` puts beside each process reads it from outside, so that a stopped process, or one whose
 interpreter is held, is seen as well. Where no guard started this process, all of it does nothing.
+
+`beat` is for loops of your own too. A process that has beaten is expected to go on: whatever takes longer than
+`--stall-timeout` needs beats of its own. The adapters say only where they wait, and only after a first beat: what a
+program does between its steps, for how long, and on which ranks, they cannot know.
 """
 
 import mmap
@@ -45,6 +49,8 @@ class Beat(NamedTuple):
 
 def beat(action: str, iteration: int | None = None) -> None:
     """Says what this process does from now on; takes about a microsecond.
+
+    Where it does so for longer than `--stall-timeout`, `launch` ends the job.
 
     Args:
         action: as in "rank 1 has been … for 600 s": "computing", "reading images"; up to 64 bytes. One that begins

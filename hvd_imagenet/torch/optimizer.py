@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hvd_imagenet.core.minibatch import Minibatch, positive_integer
 from hvd_imagenet.core.schedules import Schedule
+from hvd_imagenet.heartbeat import during
 
 
 def parameter_groups(
@@ -120,7 +121,8 @@ class _Overrides:
         """Waits until the gradients are summed over all processes, and divides them by k."""
         if self._synchronized:
             return
-        HorovodOptimizer.synchronize(self)
+        with during("reducing gradients"):
+            HorovodOptimizer.synchronize(self)
         gradients = [each.grad for group in self.param_groups for each in group["params"] if each.grad is not None]
         for gradient in gradients:
             if gradient.is_sparse:

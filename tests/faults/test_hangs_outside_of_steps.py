@@ -1,6 +1,7 @@
 """Case 4 outside of forward and backward pass: one rank hangs, the others wait for it, and the one is named."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,35 @@ def test_04_a_rank_that_hangs_outside_of_a_pass(
     assert done.returncode == 124, done.stdout + done.stderr
     assert f"launch: stalled: rank 1 on {os.uname().nodename} has been {action}," in done.stderr, done.stderr
     assert f"; the others wait ({others}" in done.stderr
+
+
+OWN_LOOP = """\
+import ctypes
+import horovod.torch as hvd
+import torch
+from hvd_imagenet.core.minibatch import Minibatch
+from hvd_imagenet.heartbeat import beat
+from hvd_imagenet.torch import DistributedOptimizer
+
+hvd.init()
+model = torch.nn.Linear(3, 1)
+optimizer = DistributedOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), model.named_parameters(), Minibatch(2, 1))
+for iteration in range(9):
+    beat("computing", iteration)
+    if (hvd.rank(), iteration) == (1, 5):
+        ctypes.PyDLL(None).sleep(3600)  # PyDLL keeps the interpreter's lock during the call
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+@pytest.mark.long
+def test_04_in_a_loop_of_ones_own_that_says_what_it_does(tmp_path: Path) -> None:
+    (tmp_path / "loop.py").write_text(OWN_LOOP)
+    words = ["-np", "2", "--stall-timeout", "4", "--", sys.executable, str(tmp_path / "loop.py")]
+    done = run(program("launch", *words), timeout_s=WITHIN_S)
+    assert done.returncode == 124, done.stdout + done.stderr
+    named = f"launch: stalled: rank 1 on {os.uname().nodename} has been computing, iteration 5, for "
+    assert named in done.stderr, done.stderr
+    assert "; the others wait (reducing gradients, iteration 5)" in done.stderr
