@@ -10,12 +10,12 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.planner import asked as asked_for
 from hvd_imagenet.planner import figure, paper, table
 from hvd_imagenet.planner.costs import Link
-from hvd_imagenet.planner.outlook import alternatives, stops_scaling
+from hvd_imagenet.planner.outlook import SHARES, alternatives, looked_up_to, stops_scaling
 from hvd_imagenet.planner.prediction import ALGORITHMS, IMAGENET_IMAGES, Cluster, Load, predict
 from hvd_imagenet.planner.profile import DEVICES, Profile, load_profile
 from hvd_imagenet.planner.stragglers import Stragglers
 
-_DEFAULT_WORKERS = "8,16,32,64,128,256,352,1024,4096,16384"
+_DEFAULT_WORKERS = "8,…,256,352,1024,…,16384"
 EXAMPLES = """\
 examples:
   hvd-imagenet plan                         the paper's cluster, and past it
@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=float, default=90, metavar="E", help="of the run (default: 90)")
     add("--images", type=int, default=IMAGENET_IMAGES, metavar="N", help=f"of an epoch (default: {IMAGENET_IMAGES})")
     add = parser.add_argument_group("the cluster").add_argument
-    add("--workers", default=_DEFAULT_WORKERS, metavar="K,…", help=f"processes (default: {_DEFAULT_WORKERS})")
+    add(
+        "--workers", default=_DEFAULT_WORKERS, metavar="K,…", help=f"processes; … doubles (default: {_DEFAULT_WORKERS})"
+    )
     add("--servers-of", type=int, default=8, metavar="G", help="workers of a server (default: 8)")
     add("--network", default="50gbit", metavar="RATE", help="a server's link: 50gbit, 200mbit (default: 50gbit)")
     add("--latency-us", type=float, metavar="US", help="of a message between servers (default: the profile's)")
@@ -72,14 +74,18 @@ def run(arguments: argparse.Namespace) -> int:
         times_s = [table.run_seconds(point, load, arguments.images, arguments.epochs) for point in points]
         largest = max(points, key=lambda point: point.workers)
         others = alternatives(profile, cluster, load, largest)
-        stop = stops_scaling(profile, cluster, load)
+        stops = {share: stops_scaling(profile, cluster, load, share) for share in SHARES}
     except ValueError as error:
         raise UserError(str(error)) from error
-    lines = table.about(profile, cluster, load, arguments.network)
+    lines, most = table.about(profile, cluster, load, arguments.network), looked_up_to(cluster, load)
     print("\n".join([*lines, "", table.table(points, times_s, arguments.epochs), ""]))
-    print("\n".join(table.remarks(largest, others, stop, load)))
+    print("\n".join(table.remarks(largest, others, stops, load, most)))
     if arguments.json is not None:
-        in_json = table.as_json(profile, cluster, load, points, times_s)
+        in_json = {
+            **table.as_json(profile, cluster, load, points, times_s),
+            **{"network": arguments.network, "epochs": arguments.epochs, "images": arguments.images},
+            **table.outlook_as_json(largest, others, stops, most),
+        }
         write_asked_for("--json", arguments.json, json.dumps(in_json, indent=1))
     if arguments.figure is not None:
         measured_s = paper.MEASURED_S if _is_the_papers(arguments) else {}

@@ -10,6 +10,8 @@ from hvd_imagenet.planner.timeline import MIB, Exchange
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt])bit(?:/s|ps)?", re.IGNORECASE)
 _SCALE = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _MOST_WORKERS = 10_000_000
+_ELLIPSIS = "..."
+_LAST_DOUBLING = 16_384  # where --workers ends in an ellipsis: as far as README looks
 
 
 def bits_per_s(text: str) -> float:
@@ -35,29 +37,58 @@ def bits_per_s(text: str) -> float:
 
 
 def numbers_of_workers(text: str) -> list[int]:
-    """The numbers between commas, each once; an ellipsis between them is passed over.
+    """The numbers between commas, each once; an ellipsis stands for doubling from the number before it.
 
     Args:
-        text: of --workers.
+        text: of --workers; `…` and `...` are the same. One at the end doubles up to 16,384.
 
     Returns:
         Numbers of processes.
 
     Raises:
-        ValueError: something else stands there.
+        ValueError: something else stands there, or doubling does not lead from one number to the next.
 
     Example:
-        >>> numbers_of_workers("8,…,256,352,")
-        [8, 256, 352]
+        >>> numbers_of_workers("8, ... ,64,352,")
+        [8, 16, 32, 64, 352]
+        >>> numbers_of_workers("2048,…")
+        [2048, 4096, 8192, 16384]
     """
-    words = [word.strip() for word in text.split(",")]
-    try:
-        numbers = [int(word) for word in words if word not in ("", "…", "...")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1 or max(numbers) > _MOST_WORKERS:
-        raise ValueError(f"--workers {text}: must be numbers from 1 to {_MOST_WORKERS}, with commas between: 8,64,256")
+    words = text.replace("…", _ELLIPSIS).replace(_ELLIPSIS, f",{_ELLIPSIS},").split(",")
+    said = [None if word.strip() == _ELLIPSIS else _workers(text, word.strip()) for word in words if word.strip()]
+    if not said:
+        raise ValueError(_no_workers(text))
+    numbers: list[int] = []
+    for before, word, after in zip([None, *said], said, [*said[1:], None], strict=False):
+        if word is not None:
+            numbers.append(word)
+        elif before is None:
+            raise ValueError(f"--workers {text}: an ellipsis must follow a number, as in 8,…,256")
+        else:
+            numbers += _doublings(text, before, after)
     return list(dict.fromkeys(numbers))
+
+
+def _workers(text: str, word: str) -> int:
+    """One number of them."""
+    if not word.isdecimal() or not 1 <= int(word) <= _MOST_WORKERS:
+        raise ValueError(_no_workers(text))
+    return int(word)
+
+
+def _no_workers(text: str) -> str:
+    return f"--workers {text}: must be numbers from 1 to {_MOST_WORKERS}, with commas between: 8,64,256"
+
+
+def _doublings(text: str, first: int, last: int | None) -> list[int]:
+    """What an ellipsis stands for; without a number behind it, too."""
+    most = last or _LAST_DOUBLING
+    found = [first * 2**times for times in range(1, _MOST_WORKERS.bit_length()) if first * 2**times <= most]
+    if not found or last not in (None, found[-1]):
+        raise ValueError(
+            f"--workers {text}: an ellipsis stands for doubling, which does not lead from {first} to {most}"
+        )
+    return found
 
 
 def at_least_zero(option: str, value: float) -> float:
@@ -92,8 +123,8 @@ def exchange_of(fusion_threshold_mb: float, cycle_time_ms: float) -> Exchange:
         ValueError: a number is negative or infinite.
 
     Example:
-        >>> exchange_of(64, 2)
-        Exchange(fusion_bytes=67108864, cycle_s=0.002, negotiation='doubling')
+        >>> exchange_of(64, 2).fusion_bytes, exchange_of(64, 2).cycle_s
+        (67108864, 0.002)
     """
     fusion_bytes = int(MIB * at_least_zero("--fusion-threshold-mb", fusion_threshold_mb))
     return Exchange(fusion_bytes, 1e-3 * at_least_zero("--cycle-time-ms", cycle_time_ms))

@@ -6,7 +6,8 @@ from hvd_imagenet.planner.prediction import Cluster, Load, Point, predict
 from hvd_imagenet.planner.profile import Profile
 
 _MOST_SERVERS = 2**17
-HALF = 0.5
+# Of each worker's efficiency in one full server: what the paper kept up to 256 of them, and one half.
+SHARES = (0.9, 0.5)
 
 
 @dataclass(frozen=True)
@@ -49,25 +50,45 @@ def alternatives(profile: Profile, cluster: Cluster, load: Load, now: Point) -> 
     return [Alternative(what, point, point.images_per_second / now.images_per_second) for what, point in found]
 
 
-def stops_scaling(profile: Profile, cluster: Cluster, load: Load) -> Point | None:
-    """The first number of workers, among full servers doubled again and again, at which half of each is lost.
+def stops_scaling(profile: Profile, cluster: Cluster, load: Load, share: float = SHARES[-1]) -> Point | None:
+    """The first number of workers, among full servers doubled again and again, whose efficiency is below a share.
 
     Args:
         profile: of the device.
         cluster: of the servers.
         load: of the iteration.
+        share: of the efficiency in one full server.
 
     Returns:
-        The prediction there; None where the efficiency stays above one half, up to 131,072 servers or, with a fixed
+        The prediction there; None where the efficiency stays above it, up to 131,072 servers or, with a fixed
         minibatch, up to its virtual workers.
     """
-    servers = 1
-    while servers <= _MOST_SERVERS:
-        workers = servers * cluster.servers_of
-        if load.minibatch is not None and workers > load.images(workers).workers:
-            return None
+    for workers in _servers_filled(cluster, load):
         point = predict(profile, cluster, load, workers)
-        if point.efficiency < HALF:
+        if point.efficiency < share:
             return point
-        servers *= 2
     return None
+
+
+def looked_up_to(cluster: Cluster, load: Load) -> int:
+    """How many workers stops_scaling looks at, at most.
+
+    Args:
+        cluster: of the servers.
+        load: of the iteration.
+
+    Returns:
+        A number of workers.
+
+    Example:
+        >>> from hvd_imagenet.planner.costs import Link
+        >>> looked_up_to(Cluster(Link(0.0, 1.0), servers_of=8), Load(32, minibatch=8192))
+        256
+    """
+    return max(_servers_filled(cluster, load), default=cluster.servers_of)
+
+
+def _servers_filled(cluster: Cluster, load: Load) -> list[int]:
+    """Workers of 1, 2, 4, … full servers, no more than there are virtual workers."""
+    filled = [cluster.servers_of * 2**times for times in range(_MOST_SERVERS.bit_length())]
+    return [workers for workers in filled if load.minibatch is None or workers <= load.images(workers).workers]

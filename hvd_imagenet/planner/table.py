@@ -1,6 +1,6 @@
 """Predictions as text for a terminal of 80 columns, and as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -70,14 +70,17 @@ def table(points: Sequence[Point], times_s: Sequence[float], epochs: float) -> s
     return "\n".join(lines)
 
 
-def remarks(last: Point, others: Sequence[Alternative], stop: Point | None, load: Load) -> list[str]:
+def remarks(
+    last: Point, others: Sequence[Alternative], stops: Mapping[float, Point | None], load: Load, most: int
+) -> list[str]:
     """What the largest of the clusters would gain, where it ends, and what is known of its minibatch.
 
     Args:
         last: the prediction for the most workers.
         others: what it would be otherwise.
-        stop: where half of each worker is lost; None if nowhere.
+        stops: where so large a share of each worker's efficiency is lost, by the share that is left.
         load: of the iteration.
+        most: workers that were looked at for it.
 
     Returns:
         Lines of at most 80 columns.
@@ -86,15 +89,30 @@ def remarks(last: Point, others: Sequence[Alternative], stop: Point | None, load
     for other in others:
         gain = f"{round(100 * (other.faster - 1), 1) or 0.0:+.1f} % images/s"
         lines.append(f"  {other.what + ':':<26} {other.point.step_seconds:.4f} s a step, {gain}")
-    if stop is not None:
-        lines.append(f"below half of its efficiency from {stop.workers:,} workers on: {stop.lost_to}")
-    else:
-        most = f"{load.images(1).workers:,} workers, all of the minibatch's" if load.minibatch else "131,072 servers"
-        lines.append(f"above half of its efficiency up to {most}")
-    if last.minibatch > _ACCURATE_MINIBATCH:
-        lines.append(f"note: a minibatch of {last.minibatch:,} costs accuracy; the paper's error (ResNet-50):")
-        lines.append("  23.74 % at 8k, 24.79 % at 16k, 27.55 % at 32k and 33.96 % at 64k")
-    return lines
+    for share, stop in stops.items():
+        if stop is not None:
+            lines.append(f"below {100 * share:g} % efficiency from {stop.workers:,} workers on: {stop.lost_to}")
+        else:
+            ends = "all of the minibatch's" if load.minibatch else "as far as was looked"
+            lines.append(f"above {100 * share:g} % efficiency up to {most:,} workers, {ends}")
+    return lines + accuracy_notes(last)
+
+
+def accuracy_notes(point: Point) -> list[str]:
+    """What the paper says of a minibatch beyond its own.
+
+    Args:
+        point: a prediction.
+
+    Returns:
+        Lines of at most 80 columns; none up to 8,192 images.
+    """
+    if point.minibatch <= _ACCURATE_MINIBATCH:
+        return []
+    return [
+        f"note: a minibatch of {point.minibatch:,} costs accuracy; the paper's error (ResNet-50):",
+        "  23.74 % at 8k, 24.79 % at 16k, 27.55 % at 32k and 33.96 % at 64k",
+    ]
 
 
 def about(profile: Profile, cluster: Cluster, load: Load, network: str) -> list[str]:
@@ -152,4 +170,43 @@ def as_json(
         "stragglers": str(profile.stragglers),
         "points": rows,
         "parameters": [asdict(parameter) for parameter in profile.parameters],
+    }
+
+
+def outlook_as_json(
+    last: Point, others: Sequence[Alternative], stops: Mapping[float, Point | None], most: int
+) -> dict[str, Any]:
+    """The remarks for a program.
+
+    Args:
+        last: the prediction for the most workers.
+        others: what it would be otherwise.
+        stops: where so large a share of each worker's efficiency is lost, by the share that is left.
+        most: workers that were looked at for it.
+
+    Returns:
+        An object with `alternatives`, `stops_scaling` (workers are null where it does not) and `notes`.
+    """
+    return {
+        "alternatives": [
+            {
+                "what": other.what,
+                "workers": last.workers,
+                "step_seconds": other.point.step_seconds,
+                "images_per_second": other.point.images_per_second,
+                "efficiency": other.point.efficiency,
+                "faster": other.faster,
+            }
+            for other in others
+        ],
+        "stops_scaling": [
+            {
+                "efficiency_below": share,
+                "workers": None if stop is None else stop.workers,
+                "lost_to": None if stop is None else stop.lost_to,
+                "looked_up_to": most,
+            }
+            for share, stop in stops.items()
+        ],
+        "notes": [" ".join(line.split()) for line in accuracy_notes(last)],
     }

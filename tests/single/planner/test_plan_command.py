@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from hvd_imagenet.cli import main
+from hvd_imagenet.planner.asked import numbers_of_workers
 
 ASKED = ["plan", "--device", "p100", "--model", "resnet50", "--per-worker", "32"]
 ASKED += ["--network", "50gbit", "--servers-of", "8"]
@@ -32,6 +33,49 @@ def test_the_papers_cluster(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "29:0" in out  # hours with 8
     assert "fitted: stragglers" in out
+    assert list(points) == [8, 16, 32, 64, 128, 256, 352]
+
+
+def test_json_has_what_is_printed(tmp_path, capsys):
+    found = plan(tmp_path, "--network", "1gbit", "--algorithm", "ring", "--workers", "1024,…")
+    out = capsys.readouterr().out
+    assert [point["workers"] for point in found["points"]] == [1024, 2048, 4096, 8192, 16_384]
+    whats = ["a link twice as fast", "a link ten times as fast", "half the latency", "64 images a worker"]
+    assert [other["what"] for other in found["alternatives"]] == whats
+    for other in found["alternatives"]:
+        assert other["workers"] == 16_384
+        assert f"{other['what'] + ':':<26} {other['step_seconds']:.4f} s" in out
+        assert f"{100 * (other['faster'] - 1):+.1f} % images/s" in out
+    assert [stop["efficiency_below"] for stop in found["stops_scaling"]] == [0.9, 0.5]
+    for stop in found["stops_scaling"]:
+        line = f"below {100 * stop['efficiency_below']:g} % efficiency from {stop['workers']:,} workers on: link"
+        assert stop["lost_to"] == "link"
+        assert line in out
+    assert (found["network"], found["epochs"], found["images"]) == ("1gbit", 90, 1_281_167)
+    assert "costs accuracy" in found["notes"][0]
+
+
+def test_json_says_where_it_does_not_stop(tmp_path, capsys):
+    found = plan(tmp_path, "--minibatch", "8192", "--workers", "256")
+    [tenth, half] = found["stops_scaling"]
+    assert (tenth["workers"], tenth["lost_to"]) == (128, "stragglers")
+    assert half == {"efficiency_below": 0.5, "workers": None, "lost_to": None, "looked_up_to": 256}
+    assert "above 50 % efficiency up to 256 workers, all of the minibatch's\n" in capsys.readouterr().out
+    assert found["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("8,…,256,…", [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384]),
+        ("8, ... ,64, 352", [8, 16, 32, 64, 352]),
+        ("8...32", [8, 16, 32]),
+        ("3,…,24", [3, 6, 12, 24]),
+        ("8,16,8,", [8, 16]),
+    ],
+)
+def test_numbers_of_workers(text, numbers):
+    assert numbers_of_workers(text) == numbers
 
 
 @pytest.mark.parametrize(
@@ -130,6 +174,17 @@ def test_files_that_are_no_profile(tmp_path, capsys, content, model, message):
         ("--workers 0", "--workers 0: must be numbers from 1"),
         ("--workers 100000000", "--workers 100000000: must be numbers from 1"),
         ("--workers ,", "--workers ,: must be numbers from 1"),
+        ("--workers 8..64", "--workers 8..64: must be numbers from 1"),
+        ("--workers …,8", "--workers …,8: an ellipsis must follow a number, as in 8,…,256"),
+        ("--workers 8,…,…,64", "--workers 8,…,…,64: an ellipsis must follow a number, as in 8,…,256"),
+        (
+            "--workers 8,…,352",
+            "--workers 8,…,352: an ellipsis stands for doubling, which does not lead from 8 to 352",
+        ),
+        (
+            "--workers 16384,…",
+            "--workers 16384,…: an ellipsis stands for doubling, which does not lead from 16384 to 16384",
+        ),
         ("--workers 12", "workers must fill servers of 8, but 12 do not; nearest: 8 or 16"),
         ("--servers-of 0", "servers_of must be an integer of 1 or more, not 0"),
         ("--per-worker 0", "per_worker must be an integer of 1 or more, not 0"),

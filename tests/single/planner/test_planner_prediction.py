@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from hvd_imagenet.planner.costs import Link
-from hvd_imagenet.planner.outlook import alternatives, stops_scaling
+from hvd_imagenet.planner.outlook import alternatives, looked_up_to, stops_scaling
 from hvd_imagenet.planner.prediction import Cluster, Input, Load, predict, simulate
 from hvd_imagenet.planner.profile import Layer, Profile
 from hvd_imagenet.planner.stragglers import Stragglers
@@ -141,7 +141,11 @@ def test_where_it_stops_to_scale():
     # A ring of p takes 2(p − 1) messages for each of two buckets; 16 s are lost from p = 2⁴ on.
     stop = stops_scaling(TOY, cluster(math.inf, 0.5, algorithm="ring"), Load(4))
     assert (stop.workers, stop.lost_to) == (16, "latency")
+    # A fifth is 4 s: p = 4 loses the 3 s of the last bucket, p = 8 waits for the first one, too.
+    assert stops_scaling(TOY, cluster(math.inf, 0.5, algorithm="ring"), Load(4), 0.8).workers == 8
     assert stops_scaling(TOY, cluster(math.inf, 0.5, algorithm="ring"), Load(4, minibatch=32)) is None
+    assert looked_up_to(cluster(math.inf, servers_of=2), Load(4, minibatch=32)) == 8
+    assert looked_up_to(cluster(math.inf, servers_of=2), Load(4)) == 2**18
     assert stops_scaling(TOY, cluster(math.inf, feeding=Input(0.1, math.inf)), Load(4)).workers == 1
 
 
