@@ -187,6 +187,8 @@ def _allreduce(profile: Profile, cluster: Cluster, workers: int) -> Callable[[fl
 
 def _negotiation_s(profile: Profile, cluster: Cluster, workers: int) -> float:
     """An allreduce of a few bytes: around the ring, or by recursive doubling."""
+    if cluster.exchange.negotiation_s is not None:
+        return cluster.exchange.negotiation_s
     way = cluster.between if cluster.servers(workers)[0] > 1 else profile.inside
     steps = {"none": 0, "doubling": math.ceil(math.log2(workers)), "ring": 2 * (workers - 1)}
     return steps[cluster.exchange.negotiation] * way.latency_s

@@ -36,6 +36,7 @@ class Exchange:
         fusion_bytes: the most that are reduced at once; 0 reduces each tensor alone.
         cycle_s: between two looks for gradients; 0 reduces each as soon as it is there and the one before is done.
         negotiation: how the workers agree on what is ready before each cycle's allreduces, one of NEGOTIATIONS.
+        negotiation_s: what that takes, where someone has measured it; None leaves it to the messages of `negotiation`.
 
     Raises:
         ValueError: there is no such negotiation.
@@ -48,6 +49,7 @@ class Exchange:
     fusion_bytes: int = 128 * MIB
     cycle_s: float = 0.001
     negotiation: str = "doubling"
+    negotiation_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.negotiation not in NEGOTIATIONS:

@@ -69,6 +69,11 @@ def test_negotiation(negotiation, more_s):
     assert simulate(TOY, cluster(math.inf, 0.25, exchange=exchange), Load(4), 2).seconds == pytest.approx(16.5 + more_s)
 
 
+def test_negotiation_may_have_been_measured():
+    exchange = Exchange(1000, 0.0, "ring", negotiation_s=0.125)
+    assert simulate(TOY, cluster(math.inf, 0.25, exchange=exchange), Load(4), 2).seconds == pytest.approx(16.5 + 0.125)
+
+
 def test_cycles_are_averaged_over_their_phases():
     step = simulate(TOY, cluster(math.inf, exchange=Exchange(1000, 2.0, "none")), Load(4), 2)
     # The first look comes at 12 + 2·(1, 3, … 15)/16, a further one each 2 s: the first at or after 16 s.
