@@ -1,4 +1,4 @@
-"""What the paper measured of its cluster, the planner's own words on it, and the one parameter that is fitted to it."""
+"""What the paper measured of its cluster, the planner's own words on it, and the two parameters fitted to it."""
 
 from dataclasses import dataclass, replace
 
@@ -71,6 +71,26 @@ def compare(profile: Profile) -> list[Compared]:
         Compared(workers, measured_s, simulate(profile, cluster, LOAD, workers).seconds)
         for workers, measured_s in MEASURED_S.items()
     ]
+
+
+def unfitted(profile: Profile) -> Profile:
+    """The profile without anything that was chosen to agree with the paper's times.
+
+    Args:
+        profile: of the P100.
+
+    Returns:
+        The profile with other_s and stragglers as they would be without the fits.
+
+    Example:
+        >>> from hvd_imagenet.planner.profile import load_profile
+        >>> bare = unfitted(load_profile("p100", "resnet50"))
+        >>> bare.other_s, str(bare.stragglers)
+        (0.0, 'normal:0.015')
+    """
+    values = profile.unfitted
+    stragglers = Stragglers.parse(str(values["stragglers"]))
+    return replace(profile, other_s=float(values["other_s"]), stragglers=stragglers)
 
 
 def anchored(profile: Profile, stragglers: Stragglers) -> Profile:

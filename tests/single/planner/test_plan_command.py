@@ -32,7 +32,7 @@ def test_the_papers_cluster(tmp_path, capsys):
     assert {"value", "kind", "source"} <= set(found["parameters"][0])
     out = capsys.readouterr().out
     assert "29:0" in out  # hours with 8
-    assert "fitted: stragglers" in out
+    assert "fitted: other_s, stragglers" in out
     assert list(points) == [8, 16, 32, 64, 128, 256, 352]
 
 

@@ -6,10 +6,9 @@ import pytest
 
 from hvd_imagenet.planner.costs import Link
 from hvd_imagenet.planner.outlook import stops_scaling
-from hvd_imagenet.planner.paper import LOAD, MEASURED_S, anchored, cluster_of_the_paper, compare, fitted
+from hvd_imagenet.planner.paper import LOAD, MEASURED_S, anchored, cluster_of_the_paper, compare, fitted, unfitted
 from hvd_imagenet.planner.prediction import predict
 from hvd_imagenet.planner.profile import KINDS, load_profile
-from hvd_imagenet.planner.stragglers import Stragglers
 from hvd_imagenet.planner.timeline import Exchange
 
 P100 = load_profile("p100", "resnet50")
@@ -25,11 +24,20 @@ def test_the_papers_times():
         assert abs(point.deviation) < 0.02, point
 
 
-def test_with_cited_parameters_alone_the_deviation_is_below_a_tenth():
-    before = anchored(P100, Stragglers.parse(P100.unfitted["stragglers"]))
-    deviations = {point.workers: point.deviation for point in compare(before)}
-    assert deviations[8] == pytest.approx(0, abs=1e-9)
-    assert -0.1 < deviations[352] < deviations[256] < -0.05
+def deviations(profile):
+    return {point.workers: point.deviation for point in compare(profile)}
+
+
+def test_with_cited_parameters_and_the_baseline_the_deviation_is_below_a_tenth():
+    found = deviations(anchored(P100, unfitted(P100).stragglers))
+    assert found[8] == pytest.approx(0, abs=1e-9)
+    assert -0.1 < found[352] < found[256] < -0.05
+
+
+def test_without_any_fit_the_deviations_are_those_that_the_file_names():
+    source = {parameter.name: parameter.unfitted_source for parameter in P100.parameters}["other_s"]
+    for workers, deviation in deviations(unfitted(P100)).items():
+        assert f"{-100 * deviation:.1f} %" in source, (workers, deviation)
 
 
 def test_the_file_has_what_the_fit_finds():
@@ -65,6 +73,10 @@ def test_a_slow_network_shows_its_cost(bits_per_s, limited_by, least, most):
 def test_a_ring_stops_to_scale_where_halving_and_doubling_goes_on():
     cluster = cluster_of_the_paper(P100)
     assert stops_scaling(P100, cluster, LOAD) is None
+    assert (stops_scaling(P100, cluster, LOAD, 0.9).workers, stops_scaling(P100, cluster, LOAD, 0.95).workers) == (
+        512,
+        64,
+    )
     for algorithm in ("ring", "flat-ring"):
         stop = stops_scaling(P100, replace(cluster, algorithm=algorithm), LOAD)
         assert stop is not None
@@ -83,7 +95,10 @@ def test_links_that_cost_nothing_leave_computation_and_stragglers():
 def test_every_parameter_has_a_source():
     assert {parameter.kind for parameter in P100.parameters} <= set(KINDS)
     assert all(len(parameter.source) > 20 for parameter in P100.parameters)
-    assert [parameter.name for parameter in P100.parameters if parameter.kind == "fitted"] == ["stragglers"]
+    assert [parameter.name for parameter in P100.parameters if parameter.kind == "fitted"] == [
+        "other_s",
+        "stragglers",
+    ]
 
 
 def test_what_is_derived_follows_from_what_is_cited():
