@@ -34,7 +34,7 @@ def compared(profile: Profile) -> dict[str, Any]:
         str(workers): {
             "measured_s": round(point.measured_s, 4),
             "predicted_s": round(point.predicted_s, 4),
-            "deviation": round(point.deviation, 4),
+            "deviation": round(point.deviation, 4) + 0.0,  # no −0.0
             "measured_growth": round(point.measured_s / base.measured_s - 1, 4),
             "predicted_growth": round(point.predicted_s / base.predicted_s - 1, 4),
         }
