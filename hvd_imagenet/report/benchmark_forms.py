@@ -81,3 +81,43 @@ def with_range(form: Form) -> Form:
         return f"{form(value)} ({least}–{greatest})"
 
     return written
+
+
+def words(text: str) -> str:
+    """What a result file has in words.
+
+    Args:
+        text: from the file.
+
+    Example:
+        >>> words("link"), words("")
+        ('link', '–')
+    """
+    return text or "–"
+
+
+def share_and_words(value: float, text: str) -> str:
+    """A fraction in percent, and what it is due to.
+
+    Args:
+        value: of 1.
+        text: from the file.
+
+    Example:
+        >>> share_and_words(0.589, "latency")
+        '58.9 % (latency)'
+    """
+    return f"{share(value)} ({words(text)})"
+
+
+def times_as_many(value: float) -> str:
+    """How many times as many.
+
+    Args:
+        value: the ratio.
+
+    Example:
+        >>> times_as_many(0.13)
+        '0.13 times'
+    """
+    return f"{RATIO(value)} times"

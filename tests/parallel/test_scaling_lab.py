@@ -55,7 +55,12 @@ def test_the_comparison_with_the_paper(tmp_path: Path) -> None:
     benchmark("plan_against_paper", "--quick", "--json", str(tmp_path / "paper.json"))
     found = json.loads((tmp_path / "paper.json").read_text())
     assert [abs(point["deviation"]) < 0.02 for point in found["fitted"]["points"].values()] == [True] * 3
-    assert -0.1 < found["cited_alone"]["points"]["352"]["deviation"] < -0.05
+    assert -0.1 < found["baseline_fitted"]["points"]["352"]["deviation"] < -0.05
+    assert found["cited_alone"]["other_s"] == 0
+    assert found["cited_alone"]["points"]["8"]["deviation"] < -0.1
+    assert found["fitted"]["points"]["352"]["measured_growth"] == 0.12
+    speeds = [each["vs_50gbit"] for each in found["256_workers_by_network"].values()]
+    assert speeds[0] < 0.2 < speeds[1] < speeds[2] <= speeds[3] == 1
     assert found["256_workers_by_network"]["1gbit"]["limited_by"] == "link"
     halves = {name: each["half_is_lost_from"] for name, each in found["beyond_the_paper"].items()}
     assert halves["halving-doubling"] is None
