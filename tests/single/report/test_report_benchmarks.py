@@ -132,11 +132,12 @@ def test_every_figure_that_has_a_name_is_in_the_committed_results():
     for name, known in measured.items():
         found = json.loads((RESULTS / f"{name}.json").read_text())
         cells = [cell for table in known.tables for _, row in table.rows for cell in row if cell is not None]
-        for cell, path in ((cell, path) for cell in cells for path in cell.paths):
-            value = found
-            for key in path:
-                value = value[key]
-            assert isinstance(value, int | float | list) or (cell.words and isinstance(value, str)), (name, path)
+        for cell in cells:
+            for path in cell.paths:
+                value = found
+                for key in path:
+                    value = value[key]
+                assert isinstance(value, int | float | list) or (cell.words and isinstance(value, str)), (name, path)
         assert set(known.left_out) <= set(found.get("ratios", {}))
 
 
