@@ -1,7 +1,12 @@
-"""The few collectives that training needs, passed in so that nobody reads a rank from a global."""
+"""The few collectives that training needs, passed in so that nobody reads a rank from a global.
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+What processes tell each other is JSON, which nothing is executed to read: whoever gets at their connections can send
+wrong data, but no program, as he could in a pickle.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,7 +26,68 @@ class Communicator(Protocol):
         """The element-wise sum over all processes, float64, on every process."""
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes in the order of their ranks, on every process; plain data only."""
+        """The values of all processes in the order of their ranks, on every process; `encoded` says of which kinds."""
+
+
+def encoded(value: Any) -> np.ndarray:
+    """Plain data as it travels between processes.
+
+    Args:
+        value: None, truth values, whole numbers, floats (kept bit for bit; NaN and infinity too), text, lists, and
+            mappings whose keys are text. A tuple arrives as a list.
+
+    Returns:
+        uint8 array, never empty.
+
+    Raises:
+        TypeError: the value is, or holds, something else.
+
+    Example:
+        >>> encoded(np.float32(1))
+        Traceback (most recent call last):
+        ...
+        TypeError: only numbers, text, lists and mappings travel between processes; convert the float32 before
+        >>> decoded([encoded((0.1, None)), encoded("two")])
+        [[0.1, None], 'two']
+    """
+    return np.frombuffer(bytearray(json.dumps(value, default=_refuse).encode()), dtype=np.uint8)
+
+
+def _refuse(value: Any) -> NoReturn:
+    kind = type(value).__name__
+    raise TypeError(f"only numbers, text, lists and mappings travel between processes; convert the {kind} before")
+
+
+def decoded(of_ranks: Iterable[np.ndarray]) -> list[Any]:
+    """The plain data that all processes have sent.
+
+    Args:
+        of_ranks: the bytes of each, in the order of their ranks; the same on every process.
+
+    Returns:
+        What was given to `encoded`.
+
+    Raises:
+        AgreedError: the bytes of a process are nothing that `encoded` makes.
+
+    Example:
+        >>> decoded([np.array([128, 4], dtype=np.uint8)])
+        Traceback (most recent call last):
+        ...
+        hvd_imagenet.errors.AgreedError: rank 0 has sent 2 bytes that are no JSON; all processes must run the same \
+hvd_imagenet, in a network where nobody else reaches them
+    """
+    values = []
+    for rank, data in enumerate(of_ranks):
+        try:
+            values.append(json.loads(data.tobytes().decode("ascii")))
+        except (ValueError, RecursionError) as error:
+            raise AgreedError(
+                f"rank {rank} has sent {len(data)} bytes that are no JSON; all processes must run the same "
+                "hvd_imagenet, in a network where nobody else reaches them",
+                spokesman=0,
+            ) from error
+    return values
 
 
 class SingleProcess:
@@ -41,8 +107,8 @@ class SingleProcess:
         return values
 
     def gather(self, value: Any) -> list[Any]:
-        """A list of the one value."""
-        return [value]
+        """A list of the one value, as it would arrive at another process."""
+        return decoded([encoded(value)])
 
 
 def together(communicator: Communicator, action: Callable[[], Result]) -> Result:

@@ -109,8 +109,9 @@ def prepare(recipe: Recipe, config: RunConfig, communicator: Communicator) -> Se
     out, found = together(communicator, open_run)
     if found.warning is not None:
         print(f"warning: {found.warning}", file=sys.stderr, flush=True)
-    out, resumed = communicator.gather((out, found.path))[0]
-    return Session(communicator, train, validation, data_fingerprint, workers, out, resumed, found.checkpoint)
+    folder, checkpoint = communicator.gather((str(out), str(found.path or "")))[0]
+    resumed = Path(checkpoint) if checkpoint else None
+    return Session(communicator, train, validation, data_fingerprint, workers, Path(folder), resumed, found.checkpoint)
 
 
 def first_on_each_host(communicator: Communicator, action: Callable[[], Result]) -> Result:

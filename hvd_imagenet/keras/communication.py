@@ -6,15 +6,14 @@ from collections import Counter
 from types import TracebackType
 from typing import Any
 
-import cloudpickle
 import keras
 import numpy as np
 
 from hvd_imagenet import job
+from hvd_imagenet.communicator import decoded, encoded
 from hvd_imagenet.errors import AgreedError
 from hvd_imagenet.heartbeat import during
 from hvd_imagenet.keras.backend import BACKEND, HorovodInternalError, collectives, horovod
-from hvd_imagenet.signing import signed, verified
 
 BROADCAST_BYTES = 2**26
 
@@ -44,13 +43,12 @@ class HorovodCommunicator:
             return values if self.size == 1 else collectives.sum_arrays(values, "hvd_imagenet.sum", self.process_set)
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes in the order of their ranks."""
-        if self.size == 1:
-            return [value]
-        data = np.frombuffer(signed(cloudpickle.dumps(value)), dtype=np.uint8)
-        with during("waiting for the others"):
-            of_ranks = collectives.gather_bytes(data, "hvd_imagenet.gather", self.process_set)
-        return [cloudpickle.loads(verified(part.tobytes())) for part in of_ranks]
+        """The values of all processes in the order of their ranks; plain data."""
+        of_ranks = [encoded(value)]
+        if self.size > 1:
+            with during("waiting for the others"):
+                of_ranks = collectives.gather_bytes(of_ranks[0], "hvd_imagenet.gather", self.process_set)
+        return decoded(of_ranks)
 
 
 def broadcast_variables(variables: list[Any], root_rank: int, process_set: Any = None) -> None:
@@ -72,7 +70,7 @@ def broadcast_variables(variables: list[Any], root_rank: int, process_set: Any =
     if communicator.size == 1:
         return
     values = [np.asarray(keras.ops.convert_to_numpy(variable), order="C") for variable in variables]
-    mine = [(path(each), *describe(value)) for each, value in zip(variables, values, strict=True)]
+    mine = [[path(each), *describe(value)] for each, value in zip(variables, values, strict=True)]
     _agree_on_variables(communicator, mine)
     together = np.concatenate([value.reshape(-1).view(np.uint8) for value in values] or [np.zeros(0, np.uint8)])
     for start in range(0, len(together), BROADCAST_BYTES):
@@ -109,7 +107,7 @@ def describe(value: Any) -> tuple[tuple[int, ...], str]:
     return tuple(int(length) for length in value.shape), keras.backend.standardize_dtype(value.dtype)
 
 
-def _agree_on_variables(communicator: HorovodCommunicator, mine: list[tuple[Any, ...]]) -> None:
+def _agree_on_variables(communicator: HorovodCommunicator, mine: list[list[Any]]) -> None:
     of_ranks = communicator.gather(mine)
     for rank, theirs in enumerate(of_ranks):
         if len(theirs) != len(of_ranks[0]):
@@ -129,11 +127,11 @@ def _agree_on_variables(communicator: HorovodCommunicator, mine: list[tuple[Any,
                 )
 
 
-def _first_beyond(longer: list[tuple[Any, ...]], shorter: list[tuple[Any, ...]]) -> str:
+def _first_beyond(longer: list[list[Any]], shorter: list[list[Any]]) -> str:
     """The name of the first variable that the other list lacks; numbers that Keras appends to names do not count."""
-    left = Counter((without_numbers(name), shape) for name, shape, _ in shorter)
+    left = Counter((without_numbers(name), *shape) for name, shape, _ in shorter)
     for name, shape, _ in longer:
-        key = without_numbers(name), shape
+        key = without_numbers(name), *shape
         if not left[key]:
             return f"{name} {list(shape)}"
         left[key] -= 1

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hvd_imagenet import signing
 from hvd_imagenet.errors import UserError
+from hvd_imagenet.launcher import job_secret
 from hvd_imagenet.launcher.environment import RESTARTS_VARIABLE
 from hvd_imagenet.launcher.local import build_command, guarded
 from hvd_imagenet.launcher.membership import Members, TooFew, Wanted, wait_for_members
@@ -131,7 +131,7 @@ def _start(job: Job, members: Members, starts: int, say: Callable[[str], None]) 
             "a network that all of them are on: --network-interface"
         ) from error
     with watch as monitor:
-        own = {**monitor.environment, RESTARTS_VARIABLE: str(starts), signing.VARIABLE: signing.new_secret()}
+        own = {**monitor.environment, RESTARTS_VARIABLE: str(starts), job_secret.VARIABLE: job_secret.new_secret()}
         command = job.command(members, starts, tuple(own))
         code = run_job(command, {**job.environment, **own}, monitor)
         if code == 0:

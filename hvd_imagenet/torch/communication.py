@@ -10,6 +10,7 @@ from horovod.torch.optimizer import _DistributedOptimizer as HorovodOptimizer
 from torch import nn
 
 from hvd_imagenet import job
+from hvd_imagenet.communicator import decoded, encoded
 from hvd_imagenet.heartbeat import during
 
 
@@ -34,9 +35,14 @@ class HorovodCommunicator:
             return hvd.allreduce_(tensor, op=hvd.Sum, name="hvd_imagenet.sum").numpy()
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes in the order of their ranks."""
+        """The values of all processes in the order of their ranks; plain data."""
+        data = encoded(value)
+        if self.size == 1:
+            return decoded([data])
         with during("waiting for the others"):
-            return [value] if self.size == 1 else hvd.allgather_object(value, name="hvd_imagenet.gather")
+            lengths = hvd.allgather(torch.tensor([len(data)]), name="hvd_imagenet.gather.lengths").numpy()
+            of_ranks = hvd.allgather(torch.from_numpy(data), name="hvd_imagenet.gather.bytes").numpy()
+        return decoded(np.split(of_ranks, np.cumsum(lengths)[:-1]))
 
 
 def broadcast(model: nn.Module, optimizer: torch.optim.Optimizer | None = None, root_rank: int = 0) -> None:
@@ -57,17 +63,34 @@ def broadcast(model: nn.Module, optimizer: torch.optim.Optimizer | None = None, 
 
 
 def _broadcast_optimizer(optimizer: torch.optim.Optimizer, root_rank: int) -> None:
-    """Call it before the weights are broadcast: on a rank without state Horovod makes some by a step, moving them."""
-    if hvd.broadcast_object(any(optimizer.state.values()), root_rank=root_rank):
+    """Call it before the weights are broadcast: a rank without state makes some by a step, moving them."""
+    if HorovodCommunicator().gather(any(optimizer.state.values()))[root_rank]:
         if not any(optimizer.state.values()):
             _make_state(optimizer)
-        hvd.broadcast_optimizer_state(optimizer, root_rank=root_rank)
-        return
-    # On the root that step would move the weights that count, and leave weight decay in the momentum.
-    optimizer.state.clear()
-    options = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    for group, of_root in zip(optimizer.param_groups, hvd.broadcast_object(options, root_rank=root_rank), strict=True):
+    else:
+        optimizer.state.clear()  # on the root a step would move the weights that count, and leave decay in the momentum
+    states = [optimizer.state.get(each, {}) for group in optimizer.param_groups for each in group["params"]]
+    options = [{name: group[name] for name in group if name != "params"} for group in optimizer.param_groups]
+    _broadcast_values([*states, *options], root_rank)
+    for group, of_root in zip(optimizer.param_groups, options, strict=True):
         group.update(of_root)
+
+
+def _broadcast_values(mappings: list[dict[str, Any]], root_rank: int) -> None:
+    """Replaces the values by those of one process: Horovod's own function for it sends pickles.
+
+    Args:
+        mappings: of the same names on every process. Tensors are changed in place; others, which are plain data, or
+            tuples of it, are replaced.
+        root_rank: whose values are taken.
+    """
+    values = [(number, name, value) for number, each in enumerate(mappings) for name, value in each.items()]
+    tensors = [(f"{name}.{number}", value) for number, name, value in values if torch.is_tensor(value)]
+    hvd.broadcast_parameters(tensors, root_rank=root_rank)
+    others = [(number, name, value) for number, name, value in values if not torch.is_tensor(value)]
+    of_root = HorovodCommunicator().gather([value for _, _, value in others])[root_rank]
+    for (number, name, value), theirs in zip(others, of_root, strict=True):
+        mappings[number][name] = tuple(theirs) if isinstance(value, tuple) else theirs
 
 
 def _make_state(optimizer: torch.optim.Optimizer) -> None:

@@ -92,10 +92,11 @@ def described(model: Any, optimizer: Any) -> Any:
     """Every weight, buffer, state and option as plain data."""
     state = optimizer.state_dict()
     plain = {
-        index: {name: value.tolist() if hasattr(value, "tolist") else value for name, value in of_one.items()}
+        str(index): {name: value.tolist() if hasattr(value, "tolist") else value for name, value in of_one.items()}
         for index, of_one in state["state"].items()
     }
-    return [{name: value.tolist() for name, value in model.state_dict().items()}, plain, state["param_groups"]]
+    groups = [{name: repr(value) for name, value in group.items()} for group in state["param_groups"]]
+    return [{name: value.tolist() for name, value in model.state_dict().items()}, plain, groups]
 
 
 def every_epoch_exactly_once() -> None:

@@ -1,9 +1,10 @@
+import pickle
 import threading
 
 import numpy as np
 import pytest
 
-from hvd_imagenet.communicator import SingleProcess, together
+from hvd_imagenet.communicator import SingleProcess, decoded, encoded, together
 from hvd_imagenet.errors import AgreedError, UserError
 
 
@@ -84,6 +85,31 @@ def test_a_single_process():
     single = SingleProcess()
     assert (single.rank, single.size, single.local_rank) == (0, 1, 0)
     assert single.sum(np.array([1.5, 2.0])).tolist() == [1.5, 2.0]
-    assert single.gather({"a": 1}) == [{"a": 1}]
+    assert single.gather({"a": (1, None)}) == [{"a": [1, None]}]
     with pytest.raises(AgreedError, match=r"^no data$"):
         together(single, _fail("no data"))
+
+
+def test_numbers_and_names_arrive_as_they_were():
+    floats = np.random.default_rng(0).integers(0, 2**64, 10_000, dtype=np.uint64).view(np.float64)
+    floats = np.append(floats, [0.1, -0.0, 5e-324, np.inf, -np.inf, np.nan])
+    (arrived,) = decoded([encoded(floats.tolist())])
+    np.testing.assert_array_equal(np.array(arrived)[~np.isnan(floats)], floats[~np.isnan(floats)])
+    assert np.signbit(arrived[-5])
+    np.testing.assert_array_equal(np.isnan(arrived), np.isnan(floats))
+    odd = [True, 2**70, "Köln \udcff", {"": []}]  # a file's name that is no UTF-8
+    assert decoded([encoded(odd)]) == [odd]
+    assert [type(each) for each in decoded([encoded([1, 1.0, True])])[0]] == [int, float, bool]
+
+
+@pytest.mark.parametrize("value", [b"bytes", {1, 2}, np.float32(1), np.ones(2), pickle, {"a": [object()]}])
+def test_what_is_no_plain_data_is_refused_where_it_is_sent(value):
+    with pytest.raises(TypeError, match="only numbers, text, lists and mappings travel between processes"):
+        encoded(value)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"1 2", b"[" * 100_000, pickle.dumps("text"), b"9" * 10_000])
+def test_what_is_no_json_is_refused_by_all_with_one_line(data):
+    with pytest.raises(AgreedError, match=rf"^rank 1 has sent {len(data)} bytes that are no JSON; [^\n]*$") as caught:
+        decoded([encoded("fine"), np.frombuffer(data, np.uint8)])
+    assert caught.value.spokesman == 0

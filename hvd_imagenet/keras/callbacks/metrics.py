@@ -33,16 +33,25 @@ class _Entry:
 
     value: Any
     samples: float
-    shapes: list[tuple[int, ...]] | None
+    shapes: list[list[int]] | None
     """Those of the metric's state, if it adds up."""
 
 
 @dataclass(frozen=True)
 class _Report:
-    """What a rank tells the others of its epoch; plain data."""
+    """What a rank tells the others of its epoch."""
 
     entries: dict[str, _Entry]
     validated_nothing: bool
+
+    def of_ranks(self, communicator: Communicator) -> "list[_Report]":
+        """Those of all ranks."""
+        told = communicator.gather(
+            [{name: vars(entry) for name, entry in self.entries.items()}, self.validated_nothing]
+        )
+        return [
+            _Report({name: _Entry(**entry) for name, entry in entries.items()}, nothing) for entries, nothing in told
+        ]
 
 
 class MetricAverage(keras.callbacks.Callback):
@@ -101,7 +110,7 @@ def _averaged(communicator: Communicator, passes: Mapping[str, _Pass], logs: Map
     """The numbers of the whole job; every rank makes the same collective calls, whatever it logs."""
     entries = {name: entry for name in logs if (entry := _entry(passes, name, logs[name])) is not None}
     validation = passes.get(VALIDATION)
-    reports = communicator.gather(_Report(entries, validation is not None and not validation.had_data))
+    reports = _Report(entries, validation is not None and not validation.had_data).of_ranks(communicator)
     names = _agreed_names(reports)
     shapes = {name: _common_shapes(reports, name) for name in names}
     adding = [name for name in names if shapes[name] is not None]
@@ -110,8 +119,9 @@ def _averaged(communicator: Communicator, passes: Mapping[str, _Pass], logs: Map
         sums = communicator.sum(np.concatenate([_state(passes, name, shapes[name]) for name in adding]))
         averaged |= _results(passes, {name: shapes[name] for name in adding}, sums)
     if any(len(report.entries) < len(names) for report in reports):  # a rank without samples may lack the metric
-        for of_rank in reversed(communicator.gather(averaged)):
-            averaged |= of_rank
+        told = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in averaged.items()}
+        for of_rank in reversed(communicator.gather(told)):
+            averaged |= {name: np.array(value) if isinstance(value, list) else value for name, value in of_rank.items()}
     return averaged
 
 
@@ -169,7 +179,7 @@ def _entry(passes: Mapping[str, _Pass], name: str, value: Any) -> _Entry | None:
     metric = of_pass.metrics.get(own_name)
     # Another callback may have reset the metric, or put another number in its place.
     is_result = metric is not None and _equal(of_pass.results[own_name], value)
-    shapes = [state.shape for state in of_pass.states[own_name]] if is_result and _adds_up(metric) else None
+    shapes = [[*state.shape] for state in of_pass.states[own_name]] if is_result and _adds_up(metric) else None
     return _Entry(np.asarray(value, np.float64).tolist(), of_pass.samples, shapes)
 
 
@@ -196,7 +206,7 @@ def _agreed_names(reports: list[_Report]) -> list[str]:
     return names
 
 
-def _common_shapes(reports: list[_Report], name: str) -> list[tuple[int, ...]] | None:
+def _common_shapes(reports: list[_Report], name: str) -> list[list[int]] | None:
     """The shapes of a metric's state if it adds up on all ranks that have it."""
     of_ranks = [report.entries[name].shapes for report in reports if name in report.entries]
     return of_ranks[0] if all(shapes == of_ranks[0] for shapes in of_ranks) else None
@@ -212,7 +222,7 @@ def _weighted_mean(reports: list[_Report], name: str) -> Any:
     return _plain(np.average([entry.value for entry in entries], axis=0, weights=weights))
 
 
-def _state(passes: Mapping[str, _Pass], name: str, shapes: list[tuple[int, ...]] | None) -> np.ndarray:
+def _state(passes: Mapping[str, _Pass], name: str, shapes: list[list[int]] | None) -> np.ndarray:
     """A metric's state as one row; zeros on a rank that does not have it."""
     of_pass, own_name = _owner(passes, name)
     states = of_pass.states.get(own_name) if of_pass.had_data else None
@@ -231,7 +241,7 @@ def _results(passes: Mapping[str, _Pass], shapes: Mapping[str, Any], sums: np.nd
             start += length
         of_pass, own_name = _owner(passes, name)
         metric = of_pass.metrics.get(own_name)
-        if metric is not None and [tuple(each.shape) for each in metric.variables] == of_metric:
+        if metric is not None and [[*each.shape] for each in metric.variables] == of_metric:
             results[name] = _result(metric, states)
     return results
 

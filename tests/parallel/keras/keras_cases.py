@@ -143,7 +143,7 @@ def same_on_all_ranks(name: str, values: Arrays) -> None:
     """Bit for bit."""
     from hvd_imagenet.keras.communication import HorovodCommunicator
 
-    of_ranks = HorovodCommunicator().gather([value.tobytes() for value in values])
+    of_ranks = HorovodCommunicator().gather([value.tobytes().hex() for value in values])
     assert all(of_rank == of_ranks[0] for of_rank in of_ranks), f"{name}: the ranks' weights differ"
 
 

@@ -81,10 +81,10 @@ def of_all(rows: slice, sample_weight: Any = None) -> dict[str, Any]:
     return found
 
 
-def of_ranks(values: Any) -> list[Any]:
+def of_ranks(values: dict[str, Any]) -> list[Any]:
     import hvd_imagenet.keras as hvd
 
-    return hvd.HorovodCommunicator().gather(values)
+    return hvd.HorovodCommunicator().gather({name: np.asarray(value).tolist() for name, value in values.items()})
 
 
 def without(values: dict[str, Any], name: str) -> dict[str, Any]:
