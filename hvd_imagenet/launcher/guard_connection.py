@@ -1,9 +1,10 @@
 """The monitor's side of a connection with a guard."""
 
 import socket
+import time
 from typing import Any
 
-from hvd_imagenet.launcher.messages import Channel
+from hvd_imagenet.launcher.messages import Channel, Forged
 from hvd_imagenet.launcher.stalls import RankState
 
 
@@ -32,6 +33,18 @@ class GuardConnection:
         """Sends a message, once the guard has greeted."""
         if self.channel.ready:
             self.write(self.channel.send(**message))
+
+    def receive(self) -> tuple[list[dict[str, Any]], bool]:
+        """The messages that have come, and whether more can come: not from a stranger, and not after the end."""
+        try:
+            data = self.socket.recv(65536)
+            messages = self.channel.receive(data)
+        except BlockingIOError:
+            return [], True
+        except (OSError, Forged):
+            return [], False
+        self.heard_s = time.monotonic()
+        return messages, bool(data)
 
     def write(self, data: bytes) -> None:
         """Sends a few bytes; a connection that does not take them is as good as lost."""

@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -187,6 +187,21 @@ def fill(hosts: Sequence[tuple[str, int]], processes: int) -> list[Place]:
             places.append(Place(name, taken))
         processes -= taken
     return places
+
+
+def hosts_of(ranks: Iterable[int], places: Sequence[Place]) -> frozenset[str]:
+    """The hosts that ranks run on.
+
+    Args:
+        ranks: their numbers.
+        places: the hosts, which are filled one after the other; none for this machine.
+
+    Example:
+        >>> sorted(hosts_of([2, 3], [Place("node1", 2), Place("node2", 1), Place("node3", 1)])), hosts_of([0], [])
+        (['node2', 'node3'], frozenset())
+    """
+    in_order = [place.host for place in places for _ in range(place.processes)]
+    return frozenset(in_order[rank] for rank in ranks if rank < len(in_order))
 
 
 def fullest(places: Sequence[Place], processes: int) -> int:

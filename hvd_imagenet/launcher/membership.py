@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -106,13 +106,14 @@ class Wanted:
         return discover_hosts(self.discover) if self.discover is not None else list(self.hosts_listed)
 
 
-def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Members:
+def members(wanted: Wanted, least: int | None, say: Callable[[str], None], lost: Collection[str] = ()) -> Members:
     """Looks once for hosts that can take part.
 
     Args:
         wanted: by the user.
         least: processes that are needed; None for all of the list.
         say: shows a line to the user; hosts that are left out are told.
+        lost: names of hosts that have just been lost, for which little time is spent.
 
     Returns:
         Who takes part.
@@ -133,7 +134,7 @@ def members(wanted: Wanted, least: int | None, say: Callable[[str], None]) -> Me
         least = least or 1
     hosts = wanted.hosts()
     _check_slots(hosts, least)
-    answers = _ask(wanted, hosts, say)
+    answers = _ask(wanted, hosts, say, lost)
     usable: list[tuple[str, int]] = []
     answered: list[Found] = []
     dropped: list[str] = []
@@ -169,11 +170,13 @@ def _check_slots(hosts: Sequence[Host], needed: int | None) -> None:
         )
 
 
-def _ask(wanted: Wanted, hosts: Sequence[Host], say: Callable[[str], None]) -> "dict[str, Found | str]":
+def _ask(
+    wanted: Wanted, hosts: Sequence[Host], say: Callable[[str], None], lost: Collection[str]
+) -> "dict[str, Found | str]":
     """What each host has, or why it cannot take part; for a dry run perhaps what is supposed of it."""
     from hvd_imagenet.launcher.probe import Found, Unasked, probe_all
 
-    answers = probe_all(hosts, wanted.interface)
+    answers = probe_all(hosts, wanted.interface, lost)
     unasked = [host for host in hosts if isinstance(answers[host.name], Unasked)]
     if not wanted.dry_run or not unasked or not all(host.slots for host in unasked):
         return answers
@@ -208,7 +211,9 @@ def _smallest(machines: Sequence[Machine]) -> Machine:
     )
 
 
-def wait_for_members(wanted: Wanted, least: int | None, first: bool, say: Callable[[str], None]) -> Members:
+def wait_for_members(
+    wanted: Wanted, least: int | None, first: bool, say: Callable[[str], None], lost: Collection[str] = ()
+) -> Members:
     """Looks for hosts until there are enough of them.
 
     Args:
@@ -216,6 +221,7 @@ def wait_for_members(wanted: Wanted, least: int | None, first: bool, say: Callab
         least: processes that are needed; None for all of the list.
         first: whether this is the first start: then a listed host that cannot take part is a mistake.
         say: shows a line to the user.
+        lost: names of hosts that have just been lost; the job does not wait for them while it can do without.
 
     Returns:
         Who takes part.
@@ -226,15 +232,15 @@ def wait_for_members(wanted: Wanted, least: int | None, first: bool, say: Callab
         TooFew: not enough processes could be had in time, at a later one.
     """
     with leaving_when_told(say):
-        return _wait(wanted, least, first, say)
+        return _wait(wanted, least, first, say, lost)
 
 
-def _wait(wanted: Wanted, least: int | None, first: bool, say: Callable[[str], None]) -> Members:
+def _wait(wanted: Wanted, least: int | None, first: bool, say: Callable[[str], None], lost: Collection[str]) -> Members:
     give_up_at_s = time.monotonic() + wanted.start_timeout_s
     told = ""
     while True:
         try:
-            return members(wanted, least, say)
+            return members(wanted, least, say, lost)
         except TooFew as error:
             reason = str(error)
             if first and wanted.discover is None:
@@ -249,4 +255,5 @@ def _wait(wanted: Wanted, least: int | None, first: bool, say: Callable[[str], N
         if reason != told:
             say(f"{reason}; looking again every {_LOOK_AGAIN_S:g} s")
             told = reason
+        lost = ()
         time.sleep(_LOOK_AGAIN_S)

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 from hvd_imagenet.launcher.environment import MONITOR_VARIABLE, SECRET_VARIABLE
 from hvd_imagenet.launcher.guard_connection import GuardConnection
 from hvd_imagenet.launcher.guard_link import END
-from hvd_imagenet.launcher.messages import Forged
 from hvd_imagenet.launcher.stalls import Pace, RankState, death, slow, stall
 
 STALLED = 124
@@ -35,6 +34,7 @@ _SILENCE_S = 20.0
 _UNKNOWN_FOR_S = 10.0
 _WARN_AGAIN_S = 300.0
 _LAUNCHER_ENDS_WITHIN_S = 8.0
+_LAUNCHER_WAITS_FOR_LOST_HOST_S = 1.0  # for the end of its ssh there, when all others have ended
 _LEAVE_WITHIN_S = 30.0
 _LET_GO_AFTER_S = 7.0  # longer than guards wait for a checkpoint that is being written
 _LAST_REPORT_WITHIN_S = 5.0
@@ -123,6 +123,11 @@ class Monitor:
         return True
 
     @property
+    def silent_ranks(self) -> list[int]:
+        """Those whose host has not been heard of for long."""
+        return [rank for rank, state in self._states.items() if state.silent]
+
+    @property
     def asked_to_end(self) -> bool:
         """Whether the ranks were asked to end by themselves."""
         return self._asked is not None
@@ -199,19 +204,10 @@ class Monitor:
             guard.socket.close()
 
     def _hear(self, guard: GuardConnection) -> None:
-        try:
-            data = guard.socket.recv(65536)
-            messages = guard.channel.receive(data)
-        except BlockingIOError:
-            return
-        except (OSError, Forged):
-            data, messages = b"", []
-        guard.heard_s = time.monotonic()
-        for message in messages:
-            if self._note(guard, message):
-                self._close(guard)
-                return
-        if not data:
+        messages, goes_on = guard.receive()
+        if any(self._note(guard, message) for message in messages):
+            self._close(guard)
+        elif not goes_on:
             self._close(guard)
             if guard.state is not None:
                 self._lose(guard.state, "its guard is gone")
@@ -255,6 +251,8 @@ class Monitor:
         end, of_all = now_s >= self._end_at_s, self._states.values()
         let_go = now_s >= self._let_go_at_s or all(state.ended is not None for state in of_all)
         self._end_at_s = float("inf") if end else self._end_at_s
+        if let_go and self.silent_ranks:
+            self._end_launcher_at_s = min(self._end_launcher_at_s, now_s + _LAUNCHER_WAITS_FOR_LOST_HOST_S)
         for guard in list(self._guards.values()):
             if guard.state is not None and guard.state.ended is not None and let_go:
                 self._close(guard)
@@ -268,6 +266,7 @@ class Monitor:
                 self._close(guard)
             elif guard.state is not None and not self._local and now_s - guard.heard_s > _SILENCE_S:
                 self._close(guard)
+                guard.state.silent = True
                 self._lose(guard.state, f"its host has not been heard of for {_SILENCE_S:.0f} s")
         if now_s > self._end_launcher_at_s and self._launcher is not None:  # it waits for a host that is gone, perhaps
             self._launcher.send_signal(signal.SIGKILL if self._launcher_was_asked else signal.SIGTERM)
@@ -282,11 +281,10 @@ class Monitor:
             if self._timeouts_s[0] and now_s - self._began_s > max(self._timeouts_s):
                 self._fail(STALLED, f"no process has begun in {max(self._timeouts_s):g} s (--start-timeout)")
             return
-        held_up = stall(states, *self._timeouts_s)
-        if held_up is not None:
+        if (held_up := stall(states, *self._timeouts_s)) is not None:
             self._fail(STALLED, f"stalled: {held_up}; the job is ended after --stall-timeout {self._timeouts_s[0]:g} s")
-            return
-        self._warn_of_slow(states, now_s)
+        else:
+            self._warn_of_slow(states, now_s)
 
     def _warn_of_slow(self, states: list[RankState], now_s: float) -> None:
         iterations = [state.iteration for state in states if state.iteration is not None]

@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from hvd_imagenet.launcher.interfaces import addresses
 from hvd_imagenet.launcher.machine import Machine, this_machine
 
 CONNECT_TIMEOUT_S = 8
+LOST_CONNECT_TIMEOUT_S = 2
+"""For a host that has just been lost, and without which the job can go on."""
 PROBE_TIMEOUT_S = 20
 # Threads that only wait. A host that is silent takes 8 s, or 20 s, so that a hundred of them are told within 30 s.
 _MOST_AT_ONCE = 128
@@ -119,12 +121,13 @@ def check_interface(interface: str, addresses: dict[str, str]) -> str:
     return addresses[interface]
 
 
-def ssh_command(host: str, words: Sequence[str]) -> list[str]:
+def ssh_command(host: str, words: Sequence[str], connect_timeout_s: int = CONNECT_TIMEOUT_S) -> list[str]:
     """The argument list that runs a command on another host and never asks anything.
 
     Args:
         host: its name, which ssh cannot take for an option.
         words: the command and its arguments; ssh hands them to the shell there as one string, so each is quoted.
+        connect_timeout_s: for how long the host may be silent.
 
     Returns:
         ssh, its options, the host and the command.
@@ -133,16 +136,17 @@ def ssh_command(host: str, words: Sequence[str]) -> list[str]:
         >>> print(*ssh_command("node1", ["echo", "a b"]))
         ssh -o BatchMode=yes -o ConnectTimeout=8 -- node1 echo 'a b'
     """
-    options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT_S}"]
+    options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={connect_timeout_s}"]
     return ["ssh", *options, "--", host, *map(shlex.quote, words)]
 
 
-def probe(host: str, interface: str | None) -> Found | str:
+def probe(host: str, interface: str | None, connect_timeout_s: int = CONNECT_TIMEOUT_S) -> Found | str:
     """Asks a host what it has.
 
     Args:
         host: its name.
         interface: that it must have; None if any will do.
+        connect_timeout_s: for how long it may be silent.
 
     Returns:
         What it has, or why it cannot take part and what to do about it.
@@ -153,7 +157,7 @@ def probe(host: str, interface: str | None) -> Found | str:
     if is_this_host(host):
         found: Found | str = look()
     else:
-        found = _ask(host)
+        found = _ask(host, connect_timeout_s)
     if isinstance(found, str):
         return found
     if found.version != __version__:
@@ -163,8 +167,8 @@ def probe(host: str, interface: str | None) -> Found | str:
     return found
 
 
-def _ask(host: str) -> Found | str:
-    words = ssh_command(host, [sys.executable, "-m", "hvd_imagenet.launcher.probe"])
+def _ask(host: str, connect_timeout_s: int) -> Found | str:
+    words = ssh_command(host, [sys.executable, "-m", "hvd_imagenet.launcher.probe"], connect_timeout_s)
     try:
         answer = subprocess.run(
             words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=PROBE_TIMEOUT_S,
@@ -223,12 +227,13 @@ def last_line(errors: str, code: int) -> str:
     return (errors.strip().splitlines() or [f"exit code {code}"])[-1]
 
 
-def probe_all(hosts: Sequence[Host], interface: str | None) -> dict[str, Found | str]:
+def probe_all(hosts: Sequence[Host], interface: str | None, lost: Collection[str] = ()) -> dict[str, Found | str]:
     """Asks all hosts at once.
 
     Args:
         hosts: to ask.
         interface: that each must have; None if any will do.
+        lost: names of those that have just been lost.
 
     Returns:
         By name, what each has or why it cannot take part.
@@ -236,8 +241,9 @@ def probe_all(hosts: Sequence[Host], interface: str | None) -> dict[str, Found |
     Raises:
         UserError: there is no ssh here.
     """
+    timeouts_s = [LOST_CONNECT_TIMEOUT_S if host.name in lost else CONNECT_TIMEOUT_S for host in hosts]
     with ThreadPoolExecutor(_MOST_AT_ONCE) as threads:
-        answers = threads.map(lambda host: probe(host.name, interface), hosts)
+        answers = threads.map(lambda host, timeout_s: probe(host.name, interface, timeout_s), hosts, timeouts_s)
         return {host.name: answer for host, answer in zip(hosts, answers, strict=True)}
 
 

@@ -25,6 +25,7 @@ class RankState:
         iteration: that it was in.
         action: what it began to do then.
         ended: its exit code; None while it runs.
+        silent: whether its host has not been heard of for long.
     """
 
     rank: int
@@ -34,6 +35,7 @@ class RankState:
     iteration: int | None = None
     action: str | None = None
     ended: int | None = None
+    silent: bool = False
 
     @property
     def name(self) -> str:

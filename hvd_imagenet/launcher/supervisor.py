@@ -13,6 +13,7 @@ from typing import NamedTuple
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher import job_secret
 from hvd_imagenet.launcher.environment import RESTARTS_VARIABLE
+from hvd_imagenet.launcher.hosts import hosts_of
 from hvd_imagenet.launcher.local import build_command, guarded
 from hvd_imagenet.launcher.membership import Members, TooFew, Wanted, wait_for_members
 from hvd_imagenet.launcher.monitor import PREEMPTED, Monitor
@@ -76,6 +77,8 @@ class _End(NamedTuple):
 
     code: int
     on_purpose: bool
+    lost: frozenset[str] = frozenset()
+    """Hosts that have not been heard of for long."""
 
 
 def supervise(job: Job, members: Members, say: Callable[[str], None]) -> int:
@@ -102,7 +105,7 @@ def supervise(job: Job, members: Members, say: Callable[[str], None]) -> int:
         starts += 1
         ran_s = time.monotonic() - began_s
         try:
-            members = wait_for_members(job.wanted, least, first=False, say=say)
+            members = wait_for_members(job.wanted, least, first=False, say=say, lost=end.lost)
         except TooFew as error:
             say(str(error))
             return end.code
@@ -140,7 +143,7 @@ def _start(job: Job, members: Members, starts: int, say: Callable[[str], None]) 
         return _End(code, on_purpose=True)
     if monitor.failure is not None:
         code = monitor.failure.code
-    return _End(code, on_purpose=monitor.asked_to_end)
+    return _End(code, monitor.asked_to_end, hosts_of(monitor.silent_ranks, members.places))
 
 
 def listening_address(members: Members, interface: str | None) -> str:

@@ -1,8 +1,10 @@
-"""A host that is cut off in mid-run is left out, and the run goes on with the others to the same end."""
+"""A host that is cut off in mid-run is left out, and taken back when it answers again; the run is the same."""
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,15 @@ from cluster_jobs import VARIABLES, is_the_same_run, on_one_host, train_words
 from network import Cluster, Host
 from ranks import end_tree, user_environment
 
-ITERATIONS = 60
+ITERATIONS = 120
 CUT_AFTER = 15
+NOTICED_WITHIN_S = 60
+BEYOND_A_START_S = 10
 OPTIONS = ["--dtype", "float64", "--max-iterations", str(ITERATIONS), "--checkpoint-interval", "5"]
+LOST = "is lost: its host has not been heard of"
+GUARD = "hvd_imagenet.launcher.guard"
+# Launchers, and how they are told of the hosts.
+CASES = {"mpirun": "--discover", "horovodrun": "--hosts"}
 
 
 def rows_of(out: Path) -> int:
@@ -22,15 +30,51 @@ def rows_of(out: Path) -> int:
     return len(table.read_text().splitlines()) - 1 if table.exists() else 0
 
 
-def wait_for(is_so: Callable[[], Any], what: str, job: "subprocess.Popen[str]", errors: Path, within_s: float) -> float:
-    """Waits until something is so while a job runs, and returns how long it took."""
-    began_s = time.monotonic()
-    while not is_so():
-        said = f"{what}: not within {within_s} s; the job says:\n{errors.read_text()}"
-        assert time.monotonic() - began_s < within_s, said
-        assert job.poll() is None, said
-        time.sleep(0.1)
-    return time.monotonic() - began_s
+class Job:
+    """A job whose standard error goes to a file.
+
+    Args:
+        process: `launch`, on the first host.
+        out: the run folder.
+        errors: the file.
+    """
+
+    def __init__(self, process: "subprocess.Popen[str]", out: Path, errors: Path) -> None:
+        self.process, self.out, self.errors = process, out, errors
+        self.began_s = time.monotonic()
+
+    def wait_for(self, is_so: Callable[[], Any], what: str, within_s: float) -> float:
+        """Waits until something is so while the job runs, and returns when that was."""
+        give_up_at_s = time.monotonic() + within_s
+        while not is_so():
+            said = f"{what}: not within {within_s} s; the job says:\n{self.errors.read_text()}"
+            assert time.monotonic() < give_up_at_s, said
+            assert self.process.poll() is None, said
+            time.sleep(0.1)
+        return time.monotonic()
+
+    def wait_for_words(self, words: str, within_s: float = NOTICED_WITHIN_S) -> float:
+        """The same of something that the job says."""
+        return self.wait_for(lambda: words in self.errors.read_text(), words, within_s)
+
+    def wait_for_rows(self, more: int, within_s: float = 90) -> float:
+        """The same of so many more iterations."""
+        goal = rows_of(self.out) + more
+        return self.wait_for(lambda: rows_of(self.out) >= goal, "training", within_s)
+
+
+@contextmanager
+def started(cluster: Cluster, words: list[str], out: Path, errors: Path) -> Iterator[Job]:
+    with errors.open("w") as file:
+        process = subprocess.Popen(
+            cluster.hosts[0].command(words), env=user_environment(**VARIABLES), stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=file, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield Job(process, out, errors)
+        finally:
+            if process.poll() is None:
+                end_tree(process.pid)
 
 
 def working(host: Host) -> list[psutil.Process]:
@@ -38,40 +82,69 @@ def working(host: Host) -> list[psutil.Process]:
     return [process for process in host.processes() if process.name() != "sshd"]
 
 
+def ranks(host: Host) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """The ranks of a host, and their guards."""
+    found: tuple[list[psutil.Process], list[psutil.Process]] = [], []
+    for process in host.processes():
+        with suppress(psutil.Error):  # it has ended
+            words = process.cmdline()
+            if "hvd_imagenet" in words:
+                found[GUARD in words].append(process)
+    return found
+
+
+def seconds_until(is_so: Callable[[], Any], within_s: float) -> float:
+    """How long it takes until something is so."""
+    began_s = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - began_s < within_s
+        time.sleep(0.1)
+    return time.monotonic() - began_s
+
+
 @pytest.fixture(scope="module")
 def expected(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return on_one_host(few_digits, tmp_path_factory.mktemp("one-host") / "run", *OPTIONS)
 
 
-@pytest.mark.parametrize("launcher", ["mpirun", "horovodrun"])
+def listed(cluster: Cluster, option: str, folder: Path) -> list[str]:
+    """The hosts, as `launch` is told of them."""
+    if option == "--hosts":
+        return [option, str(cluster.hosts_file())]
+    script = folder / "discover"
+    script.write_text(f"#!/bin/sh\ncat {cluster.hosts_file()}\n")
+    script.chmod(0o755)
+    return [option, str(script)]
+
+
+@pytest.mark.parametrize("launcher", CASES)
 def test_link_cut_in_mid_run(
     cluster: Cluster, few_digits: Path, tmp_path: Path, expected: Path, launcher: str, record_property: Any
 ) -> None:
-    out, errors = tmp_path / "run", tmp_path / "errors"
-    words = ["hvd-imagenet", "launch", "--launcher", launcher, "--hosts", str(cluster.hosts_file())]
-    words += ["--network-interface", "eth0", "--max-restarts", "2", "--min-np", "4", "--stall-timeout", "20"]
+    out, errors, (_, second, third) = tmp_path / "run", tmp_path / "errors", cluster.hosts
+    words = ["hvd-imagenet", "launch", "--launcher", launcher, *listed(cluster, CASES[launcher], tmp_path)]
+    words += ["--network-interface", "eth0", "--max-restarts", "2", "--min-np", "4", "--stall-timeout", "60"]
     words += ["--", "train", *train_words(few_digits, out, *OPTIONS)]
-    with errors.open("w") as file:
-        job = subprocess.Popen(
-            cluster.hosts[0].command(words), env=user_environment(**VARIABLES), stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=file, text=True, start_new_session=True,
-        )  # fmt: skip
-        try:
-            wait_for(lambda: rows_of(out) >= CUT_AFTER, "training", job, errors, 90)
-            cluster.plug(cluster.hosts[2], plugged=False)
-            noticed_s = wait_for(lambda: "restart 1 of 2" in errors.read_text(), "restart", job, errors, 60)
-            before = rows_of(out)
-            again_s = wait_for(lambda: rows_of(out) > before, "training again", job, errors, 90)
-            assert job.wait(timeout=150) == 0, errors.read_text()
-        finally:
-            if job.poll() is None:
-                end_tree(job.pid)
-    text = f"noticed and checked after {noticed_s:.0f} s, training again {again_s:.0f} s later"
-    record_property(f"link cut, {launcher}", text)
-    print(text)
-    assert "on 4 processes on 2 hosts" in errors.read_text()
+    with started(cluster, words, out, errors) as job, ThreadPoolExecutor() as beside:
+        start_s = job.wait_for_rows(1) - job.began_s
+        job.wait_for_rows(CUT_AFTER)
+        assert [len(each) for each in ranks(third)] == [2, 2]
+        cluster.plug(third, plugged=False)
+        cut_s = time.monotonic()
+        ended = beside.submit(seconds_until, lambda: not any(ranks(third)), NOTICED_WITHIN_S)
+        lost_s = job.wait_for_words(LOST)
+        job.wait_for_words("restart 1 of 2, on 4 processes on 2 hosts")
+        again_s = job.wait_for_rows(1) - lost_s
+        times = f"noticed after {lost_s - cut_s:.1f} s, training again {again_s:.1f} s later"
+        times += f"; its own ranks ended after {ended.result():.1f} s; a start takes {start_s:.1f} s"
+        assert f"launch: goes on without {third.name}: " in errors.read_text()
+        assert again_s <= start_s + BEYOND_A_START_S, times
+        # Then it is there again, and takes part from the next start on.
+        cluster.plug(third, plugged=True)
+        ranks(second)[0][0].kill()
+        job.wait_for_words("restart 2 of 2, on 6 processes on 3 hosts")
+        assert job.process.wait(timeout=240) == 0, errors.read_text()
+    record_property(f"link cut, {launcher}", times)
+    print(times)
     is_the_same_run(out, expected, iterations=ITERATIONS, tolerance=1e-8)
-    give_up_at_s = time.monotonic() + 60
-    while working(cluster.hosts[2]) and time.monotonic() < give_up_at_s:
-        time.sleep(0.2)
-    assert not working(cluster.hosts[2]), "the host that is cut off still computes"
+    seconds_until(lambda: not working(third), 60)

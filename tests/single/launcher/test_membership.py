@@ -20,7 +20,7 @@ REFUSED = "ssh is refused; start sshd there, or name its port in ~/.ssh/config (
 def cluster(monkeypatch: pytest.MonkeyPatch) -> dict[str, Found | str]:
     """Hosts by name, which a test fills in; nobody is asked."""
     answers: dict[str, Found | str] = {}
-    monkeypatch.setattr(probe, "probe", lambda host, interface: answers[host])
+    monkeypatch.setattr(probe, "probe", lambda host, interface, connect_timeout_s: answers[host])
     return answers
 
 
@@ -130,6 +130,24 @@ def test_later_it_is_waited_for_and_taken_back(
     monkeypatch.setattr(membership.time, "sleep", sleep)
     assert wait_for_members(wanted, 8, first=False, say=said.append).processes == 8
     assert said == [f"launch: 8 processes are needed, 4 can be had; b: {REFUSED}; looking again every 5 s"]
+
+
+def test_a_lost_host_that_the_job_cannot_do_without_gets_its_time_at_the_next_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, int]] = []
+
+    def answer(host: str, interface: str | None, connect_timeout_s: int) -> Found | str:
+        asked[-1][host] = connect_timeout_s
+        return SMALL if host == "a" or connect_timeout_s > 2 else "no answer"
+
+    monkeypatch.setattr(probe, "probe", answer)
+    monkeypatch.setattr(membership.time, "sleep", lambda seconds: asked.append({}))
+    for least, looks in ((4, [{"a": 8, "b": 2}]), (8, [{"a": 8, "b": 2}, {"a": 8, "b": 8}])):
+        asked[:] = [{}]
+        wanted = Wanted(hosts_listed=listed_hosts("a:4,b:4"))
+        found = wait_for_members(wanted, least, first=False, say=lambda line: None, lost={"b"})
+        assert (asked, found.processes) == (looks, least)
 
 
 @pytest.mark.parametrize(("first", "error"), [(True, UserError), (False, TooFew)])

@@ -125,6 +125,7 @@ def test_a_guard_that_is_gone_is_a_lost_rank(monitor: Monitor, said: list[str]) 
     first.socket.close()
     assert second.hear() == [END]
     assert monitor.failure == Failure(1, "rank 0 on vm is lost: its guard is gone (computing, iteration 7)")
+    assert monitor.silent_ranks == []
     assert said == ["launch: rank 0 on vm is lost: its guard is gone (computing, iteration 7)"]
 
 
@@ -139,6 +140,10 @@ def test_a_host_that_falls_silent_is_lost(monitor: Monitor, said: list[str], mon
         time.sleep(0.01)
     reason = "rank 0 on vm is lost: its host has not been heard of for 1 s (computing, iteration 7)"
     assert (monitor.failure, said) == (Failure(1, reason), [f"launch: {reason}"])
+    assert monitor.silent_ranks == [0]
+    # It waits for that host, perhaps.
+    assert monitor._launcher is not None
+    assert monitor._launcher.wait(timeout=5) == -signal.SIGTERM
 
 
 def test_a_stall_ends_all_and_names_the_culprit(monitor: Monitor, said: list[str]) -> None:

@@ -92,7 +92,7 @@ def test_a_hundred_hosts_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     """A silent one takes up to 20 s, and a mistake is told within 30 s."""
     all_are_asked = threading.Barrier(100)
 
-    def answer(host: str, interface: str | None) -> str:
+    def answer(host: str, interface: str | None, connect_timeout_s: int) -> str:
         all_are_asked.wait(timeout=20)
         return f"{host} is silent"
 
@@ -108,6 +108,15 @@ def test_a_host_is_asked_by_argument_lists_alone(monkeypatch: pytest.MonkeyPatch
     assert found == look()
     expected = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=8", "--", "node7"]
     assert log.read_text().splitlines() == [*expected, sys.executable, "-m", "hvd_imagenet.launcher.probe"]
+
+
+def test_little_time_is_spent_for_a_host_that_has_just_been_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_ssh(tmp_path, monkeypatch, f'echo "$4" > "{tmp_path}/$6"; exit 255')
+    probe_all([Host("node1"), Host("node2")], None, lost={"node2"})
+    assert (tmp_path / "node1").read_text() == "ConnectTimeout=8\n"
+    assert (tmp_path / "node2").read_text() == "ConnectTimeout=2\n"
 
 
 def test_a_host_says_its_complaint_where_it_is_asked(
