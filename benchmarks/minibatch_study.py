@@ -29,7 +29,7 @@ from pathlib import Path
 from types import FrameType
 
 import yaml
-from step_overhead import provenance
+from provenance import provenance
 from study_points import STUDIES, Run, chosen, quick, runs_of
 from study_results import HOW, Results, Row, read_rows, summary, table, write_json
 

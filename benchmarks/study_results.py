@@ -6,7 +6,7 @@ import statistics
 import threading
 from pathlib import Path
 
-from step_overhead import provenance
+from provenance import provenance
 from study_points import Point, Run, base
 
 SETTINGS = (
@@ -85,9 +85,9 @@ def summary(studies: dict[str, list[Point]], results: Results) -> list[dict[str,
             found.append({
                 "study": study, "label": point.label, "minibatch": point.recipe.minibatch, "seeds": len(rows),
                 "wanted": point.seeds, "diverged": sum(row["outcome"] == "diverged" for row in rows),
-                "mean": round(statistics.mean(errors), 3) if errors else None,
-                "deviation": round(statistics.stdev(errors), 3) if len(errors) > 1 else None, "paper": point.paper,
-                "recipe_hashes": [run.recipe.hash for run in point.runs],
+                "mean": round(statistics.mean(errors), 6) if errors else None,
+                "deviation": round(statistics.stdev(errors), 6) if len(errors) > 1 else None, "paper": point.paper,
+                "runs": ["-".join(run.key) for run in point.runs],
             })  # fmt: skip
     return found
 

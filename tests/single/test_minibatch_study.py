@@ -57,7 +57,7 @@ def test_ratios_are_of_the_reference_wherever_it_stands(study, tmp_path):
     assert found["ratios"][f"FIGURE1: kn {points.SIZES[0]}"] == pytest.approx(points.SIZES[0] / reference, abs=1e-3)
     first = found["points"][0]
     assert (first["label"], first["seeds"], first["wanted"]) == (f"kn {points.SIZES[0]}", 2, 3)
-    assert first["recipe_hashes"] == [run.recipe.hash for run in next(points.figure1()).runs]
+    assert first["runs"] == [f"{run.recipe.hash}-torch-1" for run in next(points.figure1()).runs]
 
 
 def test_without_the_reference_there_is_no_ratio(study, tmp_path):
