@@ -19,6 +19,7 @@ examples:
   hvd-imagenet report runs --by framework,processes         separate these too
   hvd-imagenet report runs/a --watch                        see it as it goes
   hvd-imagenet report --benchmarks benchmarks/results --readme README.md
+  hvd-imagenet report --study benchmarks/results/minibatch_study.csv --out DIR
 
 Runs that differ in their seed alone are one row: mean ± standard deviation of
 the median validation error of the last 5 epochs, over finished runs.
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     again = f"show one run, again every SECONDS (default: {_SECONDS}), until it is finished"
     add("--watch", nargs="?", const=_SECONDS, metavar="SECONDS", help=again)
     add("--benchmarks", type=Path, metavar="DIR", help="print the results of benchmarks as tables in Markdown")
+    add("--study", type=Path, metavar="FILE", help="print what minibatch_study.py found; --out for its figures")
     add("--readme", type=Path, metavar="FILE", help="write these tables between the two markers in FILE")
 
 
@@ -56,17 +58,16 @@ def run(arguments: argparse.Namespace) -> int:
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"{', '.join(missing)} missing; install: {sys.executable} -m pip install {' '.join(missing)}")
-    from hvd_imagenet.report.report import Files, report_benchmarks, report_runs, watch_run
+    from hvd_imagenet.report.report import Files, report_benchmarks, report_runs, report_study, watch_run
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± shows a question mark
     seconds = _seconds(arguments)
-    if arguments.readme is not None and arguments.benchmarks is None:
-        raise UserError("--readme shows the results of --benchmarks DIR; name it too, as benchmarks/results")
+    _refuse_together(arguments)
     if arguments.benchmarks is not None:
-        if arguments.runs:
-            raise UserError("--benchmarks is a report of its own: leave RUN out, or leave it out")
         print(report_benchmarks(arguments.benchmarks, arguments.readme))
+    elif arguments.study is not None:
+        print(report_study(arguments.study, arguments.out))
     elif not arguments.runs:
         raise UserError("RUN is missing: name a run folder, or the folder that holds them, as: report runs")
     elif seconds is not None:
@@ -76,6 +77,19 @@ def run(arguments: argparse.Namespace) -> int:
         files = Files(**{name: getattr(arguments, name) for name in Files.__dataclass_fields__})
         print(report_runs(arguments.runs, by, files))
     return 0
+
+
+def _refuse_together(arguments: argparse.Namespace) -> None:
+    """What is asked for together and cannot be had so."""
+    if arguments.readme is not None and arguments.benchmarks is None:
+        raise UserError("--readme shows the results of --benchmarks DIR; name it too, as benchmarks/results")
+    own = [name for name in ("benchmarks", "study") if getattr(arguments, name) is not None]
+    if own and (arguments.runs or len(own) > 1):
+        other = "RUN" if arguments.runs else f"--{own[1]}"
+        raise UserError(f"--{own[0]} is a report of its own: leave {other} out, or leave it out")
+    of_runs = [name for name in ("by", "csv", "markdown", "latex", "json", "html", "watch") if getattr(arguments, name)]
+    if own == ["study"] and of_runs:
+        raise UserError(f"--{of_runs[0]} is of run folders: leave it out with --study, or name RUN in its place")
 
 
 def _seconds(arguments: argparse.Namespace) -> float | None:

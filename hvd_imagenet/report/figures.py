@@ -1,7 +1,7 @@
 """Figures as the paper has them: error against minibatch, training curves, loss by iteration.
 
-A figure is one or two panels. Files hold its panels side by side; the page has each by itself, so that a phone can
-show one below the other.
+A figure is some panels. Files hold its panels side by side; the page has each by itself, so that a phone can show one
+below the other.
 """
 
 import io
@@ -64,18 +64,37 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """How a file's panels stand.
+
+    Args:
+        columns: panels in a row; None for all of them.
+        inches: width and height of a panel.
+        same_heights: whether all panels have one vertical axis.
+        legend_inside: in each panel, rather than below it.
+    """
+
+    columns: int | None = None
+    inches: tuple[float, float] = _PANEL_INCHES
+    same_heights: bool = False
+    legend_inside: bool = False
+
+
+@dataclass(frozen=True)
 class Figure:
     """Panels that belong together.
 
     Args:
         name: of its files.
         caption: below it.
-        panels: one or two.
+        panels: in the order of reading.
+        grid: how they stand in a file.
     """
 
     name: str
     caption: str
     panels: tuple[Panel, ...]
+    grid: Grid = Grid()
 
 
 def figures_of(groups: Sequence[Group]) -> list[Figure]:
@@ -172,7 +191,7 @@ def save(figures: Sequence[Figure], folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for figure in figures:
-            canvas = _drawn(figure.panels, figure.name)
+            canvas = _drawn(figure.panels, figure.name, figure.grid)
             for suffix, options in ((".png", {"dpi": _PNG_DPI}), (".svg", {"metadata": {"Date": None}})):
                 written.append((folder / figure.name).with_suffix(suffix))
                 with matplotlib.rc_context(_style(figure.name)):
@@ -206,21 +225,46 @@ def inline_svg(panel: Panel) -> str:
     return text.strip()
 
 
-def _drawn(panels: Sequence[Panel], salt: str) -> Canvas:
+def _drawn(panels: Sequence[Panel], salt: str, grid: Grid = Grid()) -> Canvas:
     with matplotlib.rc_context(_style(salt)):
-        width, height = _PANEL_INCHES
-        canvas = Canvas(figsize=(width * len(panels), height), layout="constrained")
+        columns = grid.columns or len(panels)
+        rows, (width, height) = -(-len(panels) // columns), grid.inches
+        canvas = Canvas(figsize=(width * columns, height * rows), layout="constrained")
+        places = list(canvas.subplots(rows, columns, squeeze=False, sharey=grid.same_heights).flat)
         entries = 0
-        for axes, panel in zip(canvas.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for axes, panel in zip(places, panels, strict=False):
             axes.set_title(panel.title)
             axes.set_axisbelow(True)
             panel.draw(axes)
-            labels = axes.get_legend_handles_labels()[1]
-            if len(labels) > 1:
-                axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1, fontsize=8)
-                entries = max(entries, len(labels))
-        canvas.set_size_inches(width * len(panels), height + _LEGEND_LINE_INCHES * entries)
+            entries = max(entries, _legend(axes, grid.legend_inside))
+        _leave_out(places, len(panels), columns, grid.same_heights)
+        if not grid.legend_inside:
+            canvas.set_size_inches(width * columns, height * rows + _LEGEND_LINE_INCHES * entries)
     return canvas
+
+
+def _legend(axes: Axes, inside: bool) -> int:
+    """Lines of the legend; one curve alone needs none below it."""
+    labels = axes.get_legend_handles_labels()[1]
+    if len(labels) < (1 if inside else 2):
+        return 0
+    if inside:
+        legend = axes.legend(loc="best", fontsize=8, handlelength=1.3, frameon=True, framealpha=0.8, edgecolor="none")
+        legend.set_in_layout(False)
+    else:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1, fontsize=8)
+    return len(labels)
+
+
+def _leave_out(places: Sequence[Axes], panels: int, columns: int, same_heights: bool) -> None:
+    """Takes away places without a panel, and what a neighbour says of an axis."""
+    for number, axes in enumerate(places):
+        if number >= panels:
+            axes.set_visible(False)
+        if number + columns < panels and axes.get_xlabel() == places[number + columns].get_xlabel():
+            axes.set_xlabel("")
+        if same_heights and number % columns and axes.get_ylabel() == places[number - number % columns].get_ylabel():
+            axes.set_ylabel("")
 
 
 def _style(salt: str) -> dict[str, object]:

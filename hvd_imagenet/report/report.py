@@ -13,6 +13,8 @@ from hvd_imagenet.report.finding import run_folders
 from hvd_imagenet.report.groups import grouped
 from hvd_imagenet.report.page import as_html
 from hvd_imagenet.report.run import read_run
+from hvd_imagenet.report.study import read_study, told
+from hvd_imagenet.report.study_figures import study_figures
 from hvd_imagenet.report.watch import watch
 
 
@@ -66,6 +68,27 @@ def report_runs(paths: Sequence[Path], by: Sequence[str], files: Files) -> str:
         shown += f"\n\nfigures in {files.out}: " + (", ".join(names) or "none; no run has a row yet")
     if files.html is not None:
         write_asked_for("--html", files.html, as_html(groups, runs, figures, time.time()))
+    return shown
+
+
+def report_study(path: Path, out: Path | None) -> str:
+    """What a study of minibatches has found so far, and its figures.
+
+    Args:
+        path: of the CSV file of benchmarks/minibatch_study.py.
+        out: folder of figures; None for none.
+
+    Returns:
+        What the terminal shows.
+
+    Raises:
+        UserError: the file cannot be read, or a figure not written.
+    """
+    study = read_study(path)
+    shown = told(study)
+    if out is not None:
+        names = list(dict.fromkeys(path.stem for path in save(study_figures(study), out)))
+        shown += f"\n\nfigures in {out}: " + (", ".join(names) or "none; no two points of one question have a row yet")
     return shown
 
 
