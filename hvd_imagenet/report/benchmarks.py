@@ -9,11 +9,11 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.report.benchmark_forms import RATIO
 from hvd_imagenet.report.benchmark_tables import Benchmark, Cell
 from hvd_imagenet.report.known_benchmarks import KNOWN
-from hvd_imagenet.report.tables import NONE, markdown_table
+from hvd_imagenet.report.study_tables import study_tables
+from hvd_imagenet.report.tables import markdown_table
 
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 _PROVENANCE = ("command", "machine", "date", "commit")
-_STUDY = ("seeds", "error %", "the paper's")
 _NOTHING = Benchmark(())
 
 
@@ -38,7 +38,7 @@ def as_markdown(folder: Path) -> str:
     sections = []
     for name in order:
         found = _read(folder / f"{name}.json")
-        section = "\n\n".join(_section(name, found))
+        section = "\n\n".join(_section(name, found, folder))
         if section:
             sections.append(section)
     if not sections:
@@ -114,11 +114,11 @@ def _read(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _section(name: str, found: Mapping[str, Any]) -> Iterator[str]:
+def _section(name: str, found: Mapping[str, Any], folder: Path) -> Iterator[str]:
     """Tables and provenance of one file; nothing where no figure is known."""
     points = found.get("points")
     if isinstance(points, list) and points and all(isinstance(each, dict) and "study" in each for each in points):
-        tables = [*_studies(points)]
+        tables = [*study_tables(points, folder)]
     else:
         tables = [*_known(name, found), *_unnamed(name, found)]
     if tables:
@@ -161,20 +161,6 @@ def _unnamed(name: str, found: Mapping[str, Any]) -> Iterator[str]:
     ]
     if rows:
         yield markdown_table([name.replace("_", " "), "ratio"], rows)
-
-
-def _studies(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A table for each study of errors; points without a finished run are left out."""
-    rows: dict[str, list[Sequence[str]]] = {}
-    for point in points:
-        mean, deviation, diverged = (point.get(key) for key in ("mean", "deviation", "diverged"))
-        error = NONE if mean is None else f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
-        error += f", {diverged} diverged" if diverged else ""
-        if point.get("seeds"):
-            row = [str(point["label"]), str(point["seeds"]), error, str(point.get("paper") or "")]
-            rows.setdefault(str(point["study"]), []).append(row)
-    for study, each in rows.items():
-        yield markdown_table([f"Large minibatches: {study}", *_STUDY], each)
 
 
 def _at(found: Any, path: Sequence[str]) -> Any:

@@ -7,6 +7,7 @@ import pytest
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.report.benchmarks import BEGIN, END, as_markdown, rewritten, write_readme
 from hvd_imagenet.report.known_benchmarks import KNOWN
+from hvd_imagenet.report.study_words import CAPTIONS, STUDIES
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -84,26 +85,61 @@ def test_parts_that_were_measured_apart_say_so_each(tmp_path):
 
 
 def test_a_study_is_a_table_of_errors_for_each_question(tmp_path):
-    point = {"study": "figure 1", "label": "kn 64", "seeds": 3, "mean": 4.051, "deviation": 0.12, "paper": "23.60"}
+    point = {"study": "FIGURE1", "label": "kn 64", "seeds": 3, "mean": 4.051, "deviation": 0.12, "paper": "23.60"}
     points = [
         point,
         point | {"label": "kn 8192", "mean": None, "deviation": None, "diverged": 3, "paper": None},
-        point | {"label": "kn 128", "seeds": 1, "deviation": None, "diverged": 0},
+        point | {"label": "kn 4096", "seeds": 5, "wanted": 5, "diverged": 2},
+        point | {"label": "kn 128", "seeds": 1, "wanted": 3, "deviation": None, "diverged": 0},
         point | {"label": "not yet", "seeds": 0},
-        point | {"study": "table 1", "label": "no warmup"},
+        point | {"study": "CANCELLED", "label": "1024, divided by kn", "paper": ""},
+        point | {"study": "QUICK", "label": "kn 64"},
     ]
     _write(tmp_path, "minibatch_study", **HERE, ratios={"figure 1: kn 64": 1.0}, points=points)
-    assert as_markdown(tmp_path).splitlines()[:-4] == [
-        "| Large minibatches: figure 1 | seeds | error % | the paper's |",
+    reading, *lines = as_markdown(tmp_path).splitlines()
+    assert reading.startswith("Validation errors in percent, medians of the last 5 epochs: mean ± standard deviation ")
+    assert lines[:-4] == [
+        "",
+        "| Figure 1: minibatch kn; learning rate by linear scaling, gradual warmup | seeds | error % | "
+        "the paper's, at as many times its 256 |",
         "|---|---|---|---|",
         "| kn 64 | 3 | 4.05 ± 0.12 | 23.60 |",
-        "| kn 8192 | 3 | –, 3 diverged |  |",
-        "| kn 128 | 1 | 4.05 | 23.60 |",
+        "| kn 8192 | 3 | all 3 diverged |  |",
+        "| kn 4096 | 5 | 2 of 5 diverged, the rest 4.05 ± 0.12 | 23.60 |",
+        "| kn 128 | 1 of 3 | 4.05 | 23.60 |",
         "",
-        "| Large minibatches: table 1 | seeds | error % | the paper's |",
+        "| Section 3: minibatch, and the gradient divided by kn, or k cancelled into the learning rate | seeds | "
+        "error % |",
+        "|---|---|---|",
+        "| 1024, divided by kn | 3 | 4.05 ± 0.12 |",
+        "",
+        "| Large minibatches: QUICK | seeds | error % | the paper's |",
         "|---|---|---|---|",
-        "| no warmup | 3 | 4.05 ± 0.12 | 23.60 |",
+        "| kn 64 | 3 | 4.05 ± 0.12 | 23.60 |",
     ]
+
+
+def test_a_study_shows_the_figures_that_are_there(tmp_path):
+    point = {"study": "FIGURE1", "label": "kn 64", "seeds": 3, "mean": 4.051, "deviation": 0.12}
+    _write(tmp_path, "minibatch_study", **HERE, points=[point, point | {"study": "LARS"}])
+    assert "![" not in as_markdown(tmp_path)
+    (tmp_path / "figures").mkdir()
+    for name in ("figure3", "lars", "another"):
+        (tmp_path / "figures" / f"{name}.svg").touch()
+    lines = as_markdown(tmp_path).splitlines()
+    assert [line for line in lines if line.startswith("!")] == [
+        f"![{CAPTIONS['figure3']}](benchmarks/results/figures/figure3.svg)",
+        f"![{CAPTIONS['lars']}](benchmarks/results/figures/lars.svg)",
+    ]
+    assert lines.index("| kn 64 | 3 | 4.05 ± 0.12 |  |") < next(i for i, line in enumerate(lines) if "figure3" in line)
+
+
+def test_every_study_and_every_figure_has_words(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import study_points
+
+    assert set(STUDIES) == set(study_points.STUDIES)
+    assert sorted(name for words in STUDIES.values() for name in words.figures) == sorted(CAPTIONS)
 
 
 @pytest.mark.parametrize(
