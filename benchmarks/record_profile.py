@@ -3,8 +3,12 @@
 Forward by hooks around the layers that have parameters; what lies between two of them (ReLU, pooling) is counted to the
 former. Backward by the moments at which the gradients are complete, which is what an allreduce waits for. Medians.
 
-    python benchmarks/record_profile.py --model resnet20 --per-worker 32 --write here.json
+    python benchmarks/record_profile.py --model resnet20 --per-worker 32 --json here.json
     hvd-imagenet plan --device here.json --model resnet20 --servers-of 1 --network 1gbit
+
+The scaling lab has points of such a profile:
+
+    python benchmarks/record_profile.py --steps 100 --json benchmarks/profiles/epyc.json
 """
 
 import argparse
@@ -15,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from step_overhead import cpu_name, provenance
+from provenance import cpu_name, provenance
 from torch import Tensor, nn
 
 from hvd_imagenet.torch.models import MODELS
@@ -83,17 +87,8 @@ def record(model: str, images: int, steps: int) -> tuple[list[Any], float]:
     return layers, max(0.0, statistics.median(others_s))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=MODELS, default="resnet20")
-    parser.add_argument("--per-worker", type=int, default=32, metavar="N")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--write", type=Path, required=True, metavar="FILE")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    layers, other_s = record(arguments.model, arguments.per_worker, arguments.steps)
-    here = provenance(f"one process of {arguments.threads} threads")
+def profile_of(model: str, per_worker: int, threads: int, layers: list[Any], other_s: float) -> dict[str, Any]:
+    """What `plan --device` reads; what one process cannot measure is assumed, and says so."""
     values = {
         "other_s": (other_s, "measured", "what is left of a step: loss and weight update"),
         "inside_bytes_per_s": (1e9, "assumed", "between processes of a host"),
@@ -103,16 +98,37 @@ def main() -> None:
         "payload_share": (0.956, "derived", "1,448 of the 1,514 bytes of an Ethernet frame"),
         "stragglers": ("none", "assumed", "one process was measured"),
     }
-    profile = {
+    return {
+        **provenance(f"one process of {threads} thread{'s' if threads > 1 else ''}"),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name(),
-        "description": here,
-        "per_worker": arguments.per_worker,
+        "per_worker": per_worker,
         "parameters": {
             name: {"value": value, "kind": kind, "source": source} for name, (value, kind, source) in values.items()
         },
-        "layers": {arguments.model: layers},
+        "layers": {model: layers},
     }
-    arguments.write.write_text(json.dumps(profile, indent=1) + "\n")
+
+
+def as_text(profile: dict[str, Any]) -> str:
+    """JSON with a layer a line."""
+    [(model, layers)] = profile["layers"].items()
+    head = json.dumps({name: value for name, value in profile.items() if name != "layers"}, indent=1)
+    rows = ",\n".join(f"   {json.dumps(layer)}" for layer in layers)
+    return f'{head[:-2]},\n "layers": {{\n  "{model}": [\n{rows}\n  ]\n }}\n}}\n'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=MODELS, default="resnet20")
+    parser.add_argument("--per-worker", type=int, default=32, metavar="N")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", "--write", dest="json", type=Path, required=True, metavar="FILE", help="the profile")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    layers, other_s = record(arguments.model, arguments.per_worker, arguments.steps)
+    profile = profile_of(arguments.model, arguments.per_worker, arguments.threads, layers, other_s)
+    arguments.json.write_text(as_text(profile))
     total_s = other_s + sum(forward_s + backward_s for _, _, forward_s, backward_s in layers)
     print(f"{arguments.model}, {arguments.per_worker} images: {total_s:.3f} s a step, {len(layers)} layers")
 
