@@ -121,3 +121,45 @@ def times_as_many(value: float) -> str:
         '0.13 times'
     """
     return f"{RATIO(value)} times"
+
+
+def two_shares(one: float, other: float) -> str:
+    """Two fractions in percent.
+
+    Args:
+        one: of 1.
+        other: of 1.
+
+    Example:
+        >>> two_shares(0.8631, 0.9637)
+        '86.3 % / 96.4 %'
+    """
+    return f"{share(one)} / {share(other)}"
+
+
+def two_numbers(one: float, other: float) -> str:
+    """Two whole numbers.
+
+    Args:
+        one: the first.
+        other: the second.
+
+    Example:
+        >>> two_numbers(12.0, 11)
+        '12 / 11'
+    """
+    return f"{NUMBER(one)} / {NUMBER(other)}"
+
+
+def deviation_and_words(fraction: float, text: str) -> str:
+    """A deviation in percent, and where it was found.
+
+    Args:
+        fraction: of 1.
+        text: from the file.
+
+    Example:
+        >>> deviation_and_words(-0.041, "8 ranks")
+        '−4.1 % (8 ranks)'
+    """
+    return f"{deviation(fraction)} ({words(text)})"
