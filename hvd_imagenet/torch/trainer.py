@@ -284,6 +284,7 @@ class Trainer:
         state.timer.restart()
         self._average_batch_norm()
         saved = [*model_tensors(self.model).values(), *momentum_buffers(self.model, self.optimizer).values()]
+        saved += [] if self.ema is None else self.ema.tensors.values()
         refuse_nonfinite(all_finite(saved), state.iteration)
         save_checkpoint(state, self.session.out, self.session.communicator, self._checkpoint)
 

@@ -1,8 +1,8 @@
 """What can be injected, WHAT of injector.py.
 
 Of a process: kill, stop, gil, slow, skip-collective, SIGTERM, SIGUSR1. Of the iteration that it computes: raise, nan,
-inf (of the gradient alone), steep, over-fp16. Of the checkpoint that rank 0 writes: enospc, read-only, kill-unnamed,
-slow-write.
+nan-activations (and so running averages), nan-average (of the weights), inf (of the gradient alone), steep, over-fp16.
+Of the checkpoint that rank 0 writes: enospc, read-only, kill-unnamed, slow-write.
 """
 
 import ctypes
@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 SLOW_S = 10.0
 SLOW_WRITE_S = 2.0
@@ -67,62 +69,88 @@ def in_the_middle_of_the_backward_pass(loss: Any) -> Any:
     return nodes[len(nodes) // 2]
 
 
+def made_of(kind: Any) -> list[Any]:
+    """The instances of a class that are made from now on."""
+    made: list[Any] = []
+    make = kind.__init__
+
+    def noted(instance: Any, *arguments: Any, **options: Any) -> None:
+        make(instance, *arguments, **options)
+        made.append(instance)
+
+    kind.__init__ = noted
+    return made
+
+
 class Computing:
-    """Faults of the loss and the gradient that a rank computes in one iteration."""
+    """Faults of what a rank computes in one iteration: images, loss, gradient, and the running average of weights."""
 
     GRADIENT: ClassVar[dict[str | None, float]] = {"inf": float("inf"), "steep": 1e3, "over-fp16": 1e9}
-    FAULTS = ("raise", "nan", *GRADIENT)
+    FAULTS = ("raise", "nan", "nan-activations", "nan-average", *GRADIENT)
 
     def __init__(self, framework: str) -> None:
-        self.loss = self.gradient = 1.0
+        self.images = self.loss = self.gradient = 1.0
         self.raises = False
-        self.changed: Callable[[], None] = lambda: None
         (self._hook_keras if framework == "keras" else self._hook_torch)()
 
     def begin(self, fault: str | None) -> None:
         """With a fault, or with none any more."""
+        self.images = float("nan") if fault == "nan-activations" else 1.0
         self.loss = float("nan") if fault == "nan" else 1.0
         self.gradient = self.GRADIENT.get(fault, 1.0)
         self.raises = fault == "raise"
-        self.changed()
+        if fault == "nan-average":
+            self.spoil_average()
 
     def _hook_torch(self) -> None:
-        from hvd_imagenet.torch import evaluation
+        from hvd_imagenet.torch import ema, evaluation, network
 
-        original = evaluation.sums_of_batch
+        sums, forward = evaluation.sums_of_batch, network.Network.forward
 
         def sums_of_batch(*arguments: Any, **options: Any) -> Any:
-            loss, sums = original(*arguments, **options)
+            loss, found = sums(*arguments, **options)
             if self.raises:
                 in_the_middle_of_the_backward_pass(loss).register_hook(raise_error)
-            sums = sums.clone()
-            sums[1] *= self.loss
-            return loss * self.loss * self.gradient, sums
+            found = found.clone()
+            found[1] *= self.loss
+            return loss * self.loss * self.gradient, found
 
-        evaluation.sums_of_batch = sums_of_batch
+        def spoiled(network: Any, pixels: Any) -> Any:
+            return forward(network, pixels.to(network.mean.dtype) * self.images if network.model.training else pixels)
+
+        averages = made_of(ema.ModelEma)
+        self.spoil_average = lambda: [each.fill_(float("nan")) for each in averages[0].tensors.values()]
+        evaluation.sums_of_batch, network.Network.forward = sums_of_batch, spoiled
 
     def _hook_keras(self) -> None:
         import tensorflow as tf
 
         from hvd_imagenet.keras import network
 
-        original = network.sums_of_batch
-        loss_factor, gradient_factor = (tf.Variable(1.0, dtype=tf.float64, trainable=False) for _ in range(2))
+        sums, call = network.sums_of_batch, network.Network.call
 
-        def change() -> None:
-            loss_factor.assign(self.loss)
-            gradient_factor.assign(self.gradient)
-            if self.raises:  # the step is one call of a compiled function
-                raise_error()
+        def factor(name: str) -> Any:
+            """Asked for in each step, though the step is compiled once."""
+            return tf.ensure_shape(tf.numpy_function(lambda: self._factor(name), [], tf.float64), ())
 
         def sums_of_batch(*arguments: Any, **options: Any) -> Any:
-            loss, sums = original(*arguments, **options)
-            factor = tf.cast(loss_factor * gradient_factor, loss.dtype)
-            one = tf.ones((), tf.float64)
-            return loss * factor, sums * tf.stack([one, loss_factor * one, one, one])
+            loss, found = sums(*arguments, **options)
+            of_loss, one = factor("loss"), tf.ones((), tf.float64)
+            return loss * tf.cast(of_loss * factor("gradient"), loss.dtype), found * tf.stack([one, of_loss, one, one])
 
-        self.changed = change
-        network.sums_of_batch = sums_of_batch
+        def spoiled(network: Any, pixels: Any, training: bool = False) -> Any:
+            if training:
+                pixels = tf.cast(pixels, network.variable_dtype) * tf.cast(factor("images"), network.variable_dtype)
+            return call(network, pixels, training)
+
+        averages = made_of(network.ModelEma)
+        self.spoil_average = lambda: [each.assign(float("nan") * each) for each in averages[0].variables.values()]
+        network.sums_of_batch, network.Network.call = sums_of_batch, spoiled
+
+    def _factor(self, name: str) -> np.ndarray:
+        if self.raises and name == "loss":
+            raise_error()
+        return np.array(getattr(self, name), np.float64)
 
 
 def no_room(path: Path) -> None:

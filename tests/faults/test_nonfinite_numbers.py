@@ -11,6 +11,7 @@ import pytest
 from ranks import program, run
 from training_jobs import at_once, is_one_error, losses, newest, plan, rows, tensors, train
 
+from hvd_imagenet.checkpoint import load
 from hvd_imagenet.core.minibatch import Minibatch
 from hvd_imagenet.core.sharding import Stream
 from hvd_imagenet.data.listing import list_dataset
@@ -103,12 +104,23 @@ def test_18_skipped_alike_on_any_number_of_ranks(few_digits: Path, tmp_path: Pat
 
 
 @pytest.mark.long
-def test_18_one_more_than_allowed(few_digits: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [[], KERAS], ids=["torch", "keras"])
+def test_18_what_is_skipped_leaves_all_as_it_was_and_one_more_is_not_allowed(
+    few_digits: Path, tmp_path: Path, words: list[str]
+) -> None:
+    """The forward pass is spoiled on one rank; that of the other moves its running averages as ever."""
     out = tmp_path / "run"
-    done = train(2, few_digits, out, "--skip-nonfinite", "1", injected=plan("nan@1:1", "nan@1:2"))
-    is_one_error(done, "error: --skip-nonfinite 1: one more: iteration 2: loss or gradient on rank 1 (")
-    assert math.isnan(losses(out)[1])
-    assert len(losses(out)) == 2
+    words = [*words, "--skip-nonfinite", "2", "--model-ema", "--checkpoint-interval", "2"]
+    spoiled = ("nan-activations@1:2", "nan-activations@0:3", "nan@1:5")
+    done = train(2, few_digits, out, *words, injected=plan(*spoiled))
+    is_one_error(done, "error: --skip-nonfinite 2: one more: iteration 5: loss or gradient on rank 1 (")
+    assert [t for t, loss in enumerate(losses(out)) if math.isnan(loss)] == [2, 3]
+    assert len(losses(out)) == 5
+    before, after = (load(out / "checkpoints" / f"iteration-{iteration:08d}").tensors for iteration in (2, 4))
+    assert any("running_" in name for name in before["model"])
+    for part in ("model", "momentum", "model_ema"):
+        for name, tensor in before[part].items():
+            np.testing.assert_array_equal(after[part][name], tensor, err_msg=f"{part} {name}")
 
 
 @pytest.mark.long
@@ -131,9 +143,14 @@ def test_18_a_gradient_too_large_for_the_wire(few_digits: Path, tmp_path: Path) 
 @pytest.mark.long
 @pytest.mark.parametrize("words", [[], KERAS], ids=["torch", "keras"])
 def test_18_weights_that_are_no_numbers_are_never_written(few_digits: Path, tmp_path: Path, words: list[str]) -> None:
-    """The gradient is finite, but the step is too long for float32; a checkpoint is due right after it."""
-    out = tmp_path / "run"
-    too_long = ["--reference-lr", "2e38", "--warmup", "none", "--checkpoint-interval", "1"]
-    done = train(2, few_digits, out, *too_long, *words, injected=plan("steep@0:0", "steep@1:0"))
-    is_one_error(done, "weights, momentum or running averages are no finite numbers: no checkpoint is written")
-    assert not list((out / "checkpoints").glob("iteration-*"))
+    """A gradient is finite, but the step too long for float32; or their average is none. A checkpoint is due then."""
+    outs, words = [tmp_path / "weights", tmp_path / "average"], [*words, "--checkpoint-interval", "1"]
+    too_long = ["--reference-lr", "2e38", "--warmup", "none"]
+    steep, average = plan("steep@0:0", "steep@1:0"), plan("nan-average@0:0", "nan-average@1:0")
+    jobs = at_once(
+        lambda: train(2, few_digits, outs[0], *too_long, *words, injected=steep),
+        lambda: train(2, few_digits, outs[1], "--model-ema", *words, injected=average),
+    )
+    for done, out in zip(jobs, outs, strict=True):
+        is_one_error(done, "weights, momentum or running averages are no finite numbers: no checkpoint is written")
+        assert not list((out / "checkpoints").glob("iteration-*"))

@@ -54,9 +54,11 @@ class ResumableCheckpoint(keras.callbacks.Callback):
             optimizer.build(self.model.trainable_variables)
         if self._saved_at == state.iteration == state.resumed_from:
             together(self.run.communicator, self._load)
+        broadcast_variables(self._saved_variables(), root_rank=0)
+
+    def _saved_variables(self) -> list[Any]:
         averages = [] if self.validation.ema is None else list(self.validation.ema.variables.values())
-        variables = [*model_variables(self.model).values(), *optimizer.variables, *averages]
-        broadcast_variables(variables, root_rank=0)
+        return [*model_variables(self.model).values(), *self.model.optimizer.variables, *averages]
 
     def _load(self) -> None:
         checkpoint, optimizer = self.run.checkpoint, self.model.optimizer
@@ -106,12 +108,12 @@ class ResumableCheckpoint(keras.callbacks.Callback):
         return self._saved_at == self.run.iteration
 
     def _save(self) -> None:
-        run, model, optimizer = self.run, self.model, self.model.optimizer
+        run = self.run
         self._saved_at = run.iteration
         run.state.timer.restart()
         run.write_rows()  # whoever goes on from this checkpoint does not make them again
         self.validation.average_batch_norm()
-        saved = [np.asarray(each.numpy()) for each in [*model_variables(model).values(), *optimizer.variables]]
+        saved = [np.asarray(each.numpy()) for each in self._saved_variables()]
         refuse_nonfinite(all_finite(each for each in saved if each.dtype.kind == "f"), run.iteration)
         save_checkpoint(run.state, run.out, run.communicator, self._checkpoint)
 
