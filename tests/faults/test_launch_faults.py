@@ -1,6 +1,7 @@
 """Cases 1 to 6: a rank that raises, is killed, stands still or is slow, and what `launch` does about it."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,8 +43,9 @@ def test_01_raise_mid_step(job: Callable[..., Job], launcher: str, framework: st
     done = job("raise@1:6", 4, launcher, framework=framework)
     assert done.code == 1, done.all_output
     said = done.output + done.errors
-    assert said.count("Traceback (most recent call last)") == 1, done.all_output
-    assert said.count("RuntimeError: injected fault") == 1
+    # TensorFlow's error quotes that of the function within the compiled step, with an empty line in its traceback.
+    assert len(re.findall(r"Traceback \(most recent call last\):\n.*  File", said)) == 1, done.all_output
+    assert said.count("RuntimeError: injected fault") == (2 if framework == "keras" else 1)
     assert said.count(f"rank 1 of 4 on {HOST}:") == 1
     assert done.fault_to_end_s < ENDS_WITHIN_S["raise"]
 
