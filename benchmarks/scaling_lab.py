@@ -29,7 +29,7 @@ from typing import Any
 from scaling_lab_hosts import JobFailed, Lab, hosts
 from scaling_lab_points import FOLLOWING, FULL, QUICK, TIMELINE, Setting
 from scaling_lab_results import Results
-from scaling_lab_study import left_of, measure, minutes, show_timeline
+from scaling_lab_study import measure, minutes, show_timeline
 from scaling_lab_summary import best_setting, stragglers_row
 
 
@@ -39,7 +39,7 @@ def study(settings: list[Setting], lab: Lab, results: Results, most: int | None 
     Returns:
         How many could not be measured; what their jobs said is on the terminal.
     """
-    left, failed = left_of(settings, results)[:most], 0
+    left, failed = results.left(settings)[:most], 0
     for number, setting in enumerate(left):
         print(f"{len(left) - number} points left, {minutes(left[number:], results):.0f} min", flush=True)
         try:
@@ -85,9 +85,9 @@ def main() -> None:
     arguments = options()
     settings = QUICK if arguments.quick else FULL
     settings = [each for each in settings if arguments.only is None or each.ranks in arguments.only]
-    results = Results(arguments.json, settings if arguments.again else [])
+    results = Results(arguments.json, arguments.again)
     if arguments.list:
-        left = left_of(settings, results)
+        left = results.left(settings)
         following = [] if arguments.quick else FOLLOWING
         print("\n".join([*map(str, left), f"{len(left)} points left, {minutes([*left, *following], results):.0f} min"]))
         return
@@ -100,7 +100,8 @@ def main() -> None:
         with hosts() as cluster:
             lab = Lab(cluster)
             failed = study(settings, lab, results, arguments.points)
-            follow(lab, results)
+            if arguments.points is None:
+                follow(lab, results)
     print(told(results.found))
     raise SystemExit(f"error: {failed} points could not be measured" if failed else 0)
 

@@ -199,7 +199,11 @@ def predicted(setting: Setting, factor: float, messages: Messages, reduce_s_per_
     return simulate(profile, cluster, Load(profile.per_worker), setting.ranks)
 
 
+def has_settings(point: dict[str, Any], setting: Setting) -> bool:
+    """Whether a point of the result file was measured with these settings."""
+    return all(point.get(name) == value for name, value in asdict(setting).items())
+
+
 def is_of(point: dict[str, Any], setting: Setting) -> bool:
-    """Whether a point of the result file is one of this setting, for the device as its profile is now."""
-    same = all(point.get(name) == value for name, value in asdict(setting).items())
-    return same and point.get("compute_s") == round(compute_s(setting.profile), 6)
+    """The same, for the device as its profile is now."""
+    return has_settings(point, setting) and point.get("compute_s") == round(compute_s(setting.profile), 6)

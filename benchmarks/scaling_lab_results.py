@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from provenance import provenance
-from scaling_lab_points import Messages, Setting, is_of
+from scaling_lab_points import Messages, Setting, has_settings, is_of
 from scaling_lab_summary import Row, best_setting, shown, summary
 
 PARTS = ("confirmed", "with_stragglers", "timeline")
@@ -18,24 +18,22 @@ class Results:
 
     Args:
         path: of the file, which may be there; None keeps all in memory.
-        forgotten: settings whose points in the file are to be measured again, and with them all that follows from them.
+        again: whether all is to be measured again; what is in the file stays there until it is.
 
     Raises:
         SystemExit: the file is of another machine.
     """
 
-    def __init__(self, path: Path | None, forgotten: Sequence[Setting] = ()) -> None:
-        self.path = path
+    def __init__(self, path: Path | None, again: bool = False) -> None:
+        self.path, self.again = path, again
         old: dict[str, Any] = json.loads(path.read_text()) if path is not None and path.exists() else {}
         self._here = provenance("up to 16 ranks")
         if old and old.get("machine") != self._here["machine"]:
             raise SystemExit(f"error: --json {path}: was measured on {old.get('machine')}; name another file")
         self._command = old.get("command", self._here["command"])
-        self.points: list[Row] = [
-            point for point in old.get("points", []) if not any(is_of(point, setting) for setting in forgotten)
-        ]
-        self.parts: Row = {} if forgotten else {name: old[name] for name in PARTS if name in old}
-        self.calibration: Row = {} if forgotten else old.get("calibration", {})
+        self.points: list[Row] = old.get("points", [])
+        self.parts: Row = {name: old[name] for name in PARTS if name in old}
+        self.calibration: Row = {} if again else old.get("calibration", {})
 
     @property
     def origin(self) -> Row:
@@ -53,13 +51,20 @@ class Results:
         self.calibration[key] = value
 
     def add(self, point: Row) -> None:
-        """Keeps a point."""
+        """Keeps a point, in the place of an older one."""
+        self.points = [each for each in self.points if not has_settings(each, Setting(**_settings_of(point)))]
         self.points.append(point)
         self._write()
 
+    def left(self, settings: Sequence[Setting]) -> list[Setting]:
+        """Those that are still to be measured."""
+        if self.again:
+            return list(settings)
+        return [setting for setting in settings if not any(is_of(point, setting) for point in self.points)]
+
     def has(self, part: str, setting: Setting) -> bool:
         """Whether a part is there, for this setting."""
-        return part in self.parts and is_of(self.parts[part], setting)
+        return not self.again and part in self.parts and is_of(self.parts[part], setting)
 
     def put(self, part: str, found: Row) -> None:
         """Keeps a part."""
@@ -90,6 +95,10 @@ class Results:
             "calibration": self.calibration,
             "points": self.points,
         }
+
+
+def _settings_of(point: Row) -> Row:
+    return {field.name: point[field.name] for field in fields(Setting)}
 
 
 def _span(dates: list[str]) -> str:

@@ -13,7 +13,6 @@ from scaling_lab_points import (
     Setting,
     assumed_messages,
     compute_s,
-    is_of,
     predicted,
 )
 from scaling_lab_results import Results
@@ -36,11 +35,6 @@ def steps_of(setting: Setting, step_s: float) -> int:
 def key_of(setting: Setting, factor: float) -> str:
     """What messages depend on."""
     return f"{setting.hosts} x {setting.per_host}, {setting.over}, {setting.latency_us:g} us x {factor:g}"
-
-
-def left_of(settings: Sequence[Setting], results: Results) -> list[Setting]:
-    """Those that have no point yet."""
-    return [setting for setting in settings if not any(is_of(point, setting) for point in results.points)]
 
 
 def minutes(left: Sequence[Setting], results: Results) -> float:

@@ -56,7 +56,7 @@ class MadeUpHosts:
 
 def measured(lab, tmp_path, hosts, settings, **words):
     path = tmp_path / "scaling_lab.json"
-    results = lab.results.Results(path, words.get("forgotten", ()))
+    results = lab.results.Results(path, words.get("again", False))
     lab.script.study(settings, hosts, results, words.get("most"))
     lab.script.follow(hosts, results)
     return json.loads(path.read_text())
@@ -109,9 +109,21 @@ def test_it_goes_on_where_it_stood_and_points_keep_their_origin(lab, tmp_path, m
     measured(lab, tmp_path, hosts, settings)
     assert len(hosts.asked) == 3
     assert (tmp_path / "scaling_lab.json").read_bytes() == before
-    again = measured(lab, tmp_path, hosts, settings[:1], forgotten=settings[:1])
+    again = measured(lab, tmp_path, hosts, settings[:1], again=True)
     assert len(hosts.asked) == 4
     assert [point["commit"] for point in again["points"]] == ["abc1234", "def5678-dirty", "0000000"]
+
+
+def test_points_of_a_device_whose_profile_is_another_now_are_measured_again(lab, tmp_path):
+    path, hosts = tmp_path / "scaling_lab.json", MadeUpHosts(lab)
+    measured(lab, tmp_path, hosts, lab.points.FULL[-2:])
+    found = json.loads(path.read_text())
+    found["points"][0]["compute_s"] += 0.001
+    path.write_text(json.dumps(found))
+    assert lab.results.Results(path).left(lab.points.FULL[-2:]) == lab.points.FULL[-2:-1]
+    found = measured(lab, tmp_path, hosts, lab.points.FULL[-2:])
+    assert [asked for asked, _ in hosts.asked] == [*lab.points.FULL[-2:], lab.points.FULL[-2]]
+    assert len(found["points"]) == 2
 
 
 def origin(date, commit):
