@@ -12,18 +12,20 @@ _UNLESS_SET = {
     # Reduce-scatter and allgather by recursive halving: of few steps for small tensors, of few bytes for large ones.
     "OMPI_MCA_coll_tuned_use_dynamic_rules": "1",
     "OMPI_MCA_coll_tuned_allreduce_algorithm": "6",
-    # Components that choose by arrival, or by which processes share memory.
-    "OMPI_MCA_coll": "^acoll,adapt,han,xhc,sm",
     "NCCL_ALGO": "Ring",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
+# Components of Open MPI that choose by arrival, or by which processes share memory.
+_COMPONENTS = "OMPI_MCA_coll"
+_LEFT_OUT = ("acoll", "adapt", "han", "xhc", "sm")
 
 
 def variables_for(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables to set before the job is joined and a framework imported.
 
     Args:
-        environment: of this process; what the user has chosen for MPI, NCCL and cuBLAS stays.
+        environment: of this process; what the user has chosen for MPI, NCCL and cuBLAS stays. Components that
+            `launch --allreduce-algorithm` leaves out are left out beside those of this module.
 
     Returns:
         Names and values.
@@ -32,5 +34,11 @@ def variables_for(environment: Mapping[str, str]) -> dict[str, str]:
         >>> chosen = variables_for({"NCCL_ALGO": "Tree"})
         >>> chosen["HOROVOD_FUSION_THRESHOLD"], "NCCL_ALGO" in chosen
         ('0', False)
+        >>> variables_for({"OMPI_MCA_coll": "^han,ucc"})["OMPI_MCA_coll"]
+        '^han,ucc,acoll,adapt,xhc,sm'
     """
-    return {**_ALWAYS, **{name: value for name, value in _UNLESS_SET.items() if name not in environment}}
+    chosen = environment.get(_COMPONENTS, "^")
+    components = {}
+    if chosen.startswith("^"):  # else a list of those to take
+        components[_COMPONENTS] = "^" + ",".join(dict.fromkeys([*filter(None, chosen[1:].split(",")), *_LEFT_OUT]))
+    return {**_ALWAYS, **components, **{name: value for name, value in _UNLESS_SET.items() if name not in environment}}

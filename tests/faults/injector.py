@@ -5,11 +5,13 @@ once, when the rank begins the action ("computing" unless given) of the iteratio
 the job only; for a fault of a checkpoint the iteration is the checkpoint's. "after": a path for which kill waits, such
 as a checkpoint's, which is written beside the training. "log": a file that gets a line of JSON for every beat of rank 0
 and every fault: time_s (of the epoch), rank, restarts, action, iteration. "images": a folder for logs of the images
-that each rank has taken. "words": a list of [rank, words] that this rank alone is given in addition.
+that each rank has taken. "settings": a folder for what each rank has of SETTINGS, as C sees it when it joins the job.
+"words": a list of [rank, words] that this rank alone is given in addition.
 
 The program itself has no such switches: they hang on its heartbeat.
 """
 
+import ctypes
 import json
 import os
 import sys
@@ -26,6 +28,7 @@ from hvd_imagenet import heartbeat
 from hvd_imagenet.launcher.environment import RESTARTS_VARIABLE, launched_rank
 
 RANK = launched_rank() or 0
+SETTINGS = ("HOROVOD_FUSION_THRESHOLD", "HOROVOD_AUTOTUNE", "OMPI_MCA_coll", "OMPI_MCA_coll_tuned_allreduce_algorithm")
 RESTARTS = int(os.environ.get(RESTARTS_VARIABLE, "0"))
 
 
@@ -55,6 +58,7 @@ class Injector:
         self.left = [fault for fault in own if fault.what not in faults.OfCheckpoint.FAULTS]
         self.after: str | None = plan.get("after")
         self.log: str | None = plan.get("log")
+        self.settings: str | None = plan.get("settings")
         self.iteration = -1
         self.beat = heartbeat.beat
         self.computing: faults.Computing | None = None
@@ -72,6 +76,9 @@ class Injector:
         for fault in self.of_checkpoints:
             fault.hold(iteration)
         self.beat(action, iteration)
+        if self.settings is not None and action.startswith("waiting"):
+            log_settings(Path(self.settings))
+            self.settings = None
         self.write(action, iteration, only_of=0)
         if iteration is not None and iteration != self.iteration:
             self.iteration = iteration
@@ -97,6 +104,15 @@ class Injector:
             line = {"time_s": time.time(), "rank": RANK, "restarts": RESTARTS, "action": action, "iteration": iteration}
             with open(self.log, "a") as file:
                 file.write(json.dumps(line) + "\n")
+
+
+def log_settings(folder: Path) -> None:
+    """Writes the variables that Horovod and MPI are about to read."""
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_char_p
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {name: (getenv(name.encode()) or b"").decode() for name in SETTINGS}
+    (folder / f"settings-{RANK}.json").write_text(json.dumps(values))
 
 
 def log_images(injector: Injector, folder: Path) -> None:
