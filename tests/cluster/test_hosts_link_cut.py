@@ -1,18 +1,16 @@
 """A host that is cut off in mid-run is left out, and taken back when it answers again; the run is the same."""
 
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from cluster_jobs import VARIABLES, is_the_same_run, on_one_host, train_words
+from cluster_jobs import Job, is_the_same_run, on_one_host, started, train_words
 from network import Cluster, Host
-from ranks import end_tree, user_environment
 
 ITERATIONS = 120
 CUT_AFTER = 15
@@ -30,51 +28,15 @@ def rows_of(out: Path) -> int:
     return len(table.read_text().splitlines()) - 1 if table.exists() else 0
 
 
-class Job:
-    """A job whose standard error goes to a file.
-
-    Args:
-        process: `launch`, on the first host.
-        out: the run folder.
-        errors: the file.
-    """
-
-    def __init__(self, process: "subprocess.Popen[str]", out: Path, errors: Path) -> None:
-        self.process, self.out, self.errors = process, out, errors
-        self.began_s = time.monotonic()
-
-    def wait_for(self, is_so: Callable[[], Any], what: str, within_s: float) -> float:
-        """Waits until something is so while the job runs, and returns when that was."""
-        give_up_at_s = time.monotonic() + within_s
-        while not is_so():
-            said = f"{what}: not within {within_s} s; the job says:\n{self.errors.read_text()}"
-            assert time.monotonic() < give_up_at_s, said
-            assert self.process.poll() is None, said
-            time.sleep(0.1)
-        return time.monotonic()
-
-    def wait_for_words(self, words: str, within_s: float = NOTICED_WITHIN_S) -> float:
-        """The same of something that the job says."""
-        return self.wait_for(lambda: words in self.errors.read_text(), words, within_s)
-
-    def wait_for_rows(self, more: int, within_s: float = 90) -> float:
-        """The same of so many more iterations."""
-        goal = rows_of(self.out) + more
-        return self.wait_for(lambda: rows_of(self.out) >= goal, "training", within_s)
+def wait_for_words(job: Job, words: str) -> float:
+    """Waits until the job has said something, and returns when that was."""
+    return job.wait_for(lambda: words in job.said(), words, NOTICED_WITHIN_S)
 
 
-@contextmanager
-def started(cluster: Cluster, words: list[str], out: Path, errors: Path) -> Iterator[Job]:
-    with errors.open("w") as file:
-        process = subprocess.Popen(
-            cluster.hosts[0].command(words), env=user_environment(**VARIABLES), stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=file, text=True, start_new_session=True,
-        )  # fmt: skip
-        try:
-            yield Job(process, out, errors)
-        finally:
-            if process.poll() is None:
-                end_tree(process.pid)
+def wait_for_rows(job: Job, out: Path, more: int) -> float:
+    """The same of so many more iterations."""
+    goal = rows_of(out) + more
+    return job.wait_for(lambda: rows_of(out) >= goal, "training", within_s=90)
 
 
 def working(host: Host) -> list[psutil.Process]:
@@ -121,29 +83,29 @@ def listed(cluster: Cluster, option: str, folder: Path) -> list[str]:
 def test_link_cut_in_mid_run(
     cluster: Cluster, few_digits: Path, tmp_path: Path, expected: Path, launcher: str, record_property: Any
 ) -> None:
-    out, errors, (_, second, third) = tmp_path / "run", tmp_path / "errors", cluster.hosts
+    out, (_, second, third) = tmp_path / "run", cluster.hosts
     words = ["hvd-imagenet", "launch", "--launcher", launcher, *listed(cluster, CASES[launcher], tmp_path)]
     words += ["--network-interface", "eth0", "--max-restarts", "2", "--min-np", "4", "--stall-timeout", "60"]
     words += ["--", "train", *train_words(few_digits, out, *OPTIONS)]
-    with started(cluster, words, out, errors) as job, ThreadPoolExecutor() as beside:
-        start_s = job.wait_for_rows(1) - job.began_s
-        job.wait_for_rows(CUT_AFTER)
+    with started(cluster, words, tmp_path) as job, ThreadPoolExecutor() as beside:
+        start_s = wait_for_rows(job, out, 1) - job.began_s
+        wait_for_rows(job, out, CUT_AFTER)
         assert [len(each) for each in ranks(third)] == [2, 2]
         cluster.plug(third, plugged=False)
         cut_s = time.monotonic()
         ended = beside.submit(seconds_until, lambda: not any(ranks(third)), NOTICED_WITHIN_S)
-        lost_s = job.wait_for_words(LOST)
-        job.wait_for_words("restart 1 of 2, on 4 processes on 2 hosts")
-        again_s = job.wait_for_rows(1) - lost_s
+        lost_s = wait_for_words(job, LOST)
+        wait_for_words(job, "restart 1 of 2, on 4 processes on 2 hosts")
+        again_s = wait_for_rows(job, out, 1) - lost_s
         times = f"noticed after {lost_s - cut_s:.1f} s, training again {again_s:.1f} s later"
         times += f"; its own ranks ended after {ended.result():.1f} s; a start takes {start_s:.1f} s"
-        assert f"launch: goes on without {third.name}: " in errors.read_text()
+        assert f"launch: goes on without {third.name}: " in job.said()
         assert again_s <= start_s + BEYOND_A_START_S, times
         # Then it is there again, and takes part from the next start on.
         cluster.plug(third, plugged=True)
         ranks(second)[0][0].kill()
-        job.wait_for_words("restart 2 of 2, on 6 processes on 3 hosts")
-        assert job.process.wait(timeout=240) == 0, errors.read_text()
+        wait_for_words(job, "restart 2 of 2, on 6 processes on 3 hosts")
+        job.finish(within_s=240)
     record_property(f"link cut, {launcher}", times)
     print(times)
     is_the_same_run(out, expected, iterations=ITERATIONS, tolerance=1e-8)

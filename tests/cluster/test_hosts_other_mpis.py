@@ -4,6 +4,7 @@ They are there on the hosts alone, and not installed: with them come libibverbs,
 environment's Open MPI would load from then on in every job, and an mpirun for whoever types the bare word.
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from cluster_jobs import on_first_host
 from network import INTERFACE, Cluster
+from ranks import ROOT
 
 from hvd_imagenet.launcher.hosts import Place
 from hvd_imagenet.launcher.hydra import hydra_command, is_hydra, mpich_version
@@ -81,6 +83,14 @@ def runs_on_both_hosts(cluster: Cluster, command: list[str]) -> None:
     assert [*here, *lines[2:]] == FOUND, f"{done.stdout}\n{done.stderr}"
 
 
+# All that listens on a host.
+SOCKETS = """\
+import os, subprocess
+for line in subprocess.run(["ss", "-H", "-ltn"], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines():
+    print(os.uname().nodename, line.split()[3])
+"""
+
+
 def version(cluster: Cluster, program: str) -> str:
     return str(on_first_host(cluster, [program, "--version"], timeout_s=20).stdout)
 
@@ -95,3 +105,15 @@ def test_mpirun_of_mpich(hosts: Cluster) -> None:
     said = version(hosts, MPICH)
     assert is_hydra(said)
     runs_on_both_hosts(hosts, hydra_command(MPICH, mpich_version(said), start("PMI_")))
+
+
+def test_sockets_of_mpich(hosts: Cluster) -> None:
+    """mpiexec.hydra alone listens, at the port of README's variable, on the host that it runs on."""
+    command = [sys.executable, "-c", SOCKETS]
+    machine, places = Machine(cores=2, gpus=0, whole=True), [Place("node1", 1), Place("node2", 1)]
+    start = Start(2, command, machine, places=places, interface=INTERFACE)
+    words = hydra_command(MPICH, mpich_version(version(hosts, MPICH)), start)
+    (variable,) = re.findall(r"`(MPICH_PORT_RANGE)=42000:42000`", (ROOT / "README.md").read_text())
+    done = on_first_host(hosts, words, timeout_s=60, **{variable: "42000:42000"})
+    lines = {line for line in done.stdout.splitlines() if line.startswith("node") and not line.endswith(":22")}
+    assert lines == {"node1 0.0.0.0:42000"}, f"{done.stdout}\n{done.stderr}"

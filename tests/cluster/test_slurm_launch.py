@@ -4,12 +4,17 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cluster_jobs import RANK, listening, told_of_key, waiting
 from network import INTERFACE
 from ranks import program, run
+from secret_watch import Watch, assert_nowhere, secrets_of
+from secret_watch import command_lines as command_lines
 from slurm import ENDED, Slurm
 from test_hosts_bad_input import ETH1
+from test_hosts_sockets import is_for_all
 from test_slurm_jobs import slurm as slurm
 from test_slurm_jobs import two_nodes as two_nodes
 
@@ -95,6 +100,40 @@ def test_slurm_srun_by_the_line_of_a_dry_run(slurm: Slurm, tmp_path: Path) -> No
 def test_slurm_srun_env_reaches_the_ranks(slurm: Slurm, tmp_path: Path, asked: list[str], expected: str) -> None:
     _, code, lines = launch_in_job(slurm, tmp_path / "output", ["--nodes=2", "--ntasks=2"], asked, PRINT_KEY)
     assert (code, sorted(lines)) == ("0:0", [f"node1 {expected}", f"node2 {expected}"])
+
+
+def test_slurm_srun_shows_no_secret(slurm: Slurm, tmp_path: Path, command_lines: Watch) -> None:
+    output, line = tmp_path / "output", launch_line([], waiting(tmp_path))
+    words = ["--nodes=2", "--ntasks=2", f"--output={output}", "--wrap", f"exec {line}"]
+    number = slurm.submit(*words, variables={"WANDB_API_KEY": SECRET})
+    begun = [tmp_path / node.name for node in slurm.nodes]
+    slurm.until(lambda: all(file.exists() for file in begun), TIMEOUT_S, "the ranks do not begin")
+    processes = [one for node in slurm.nodes for one in node.processes()]
+    secrets, told = {SECRET, *secrets_of(processes, "launch")}, told_of_key(processes)
+    (tmp_path / "go").touch()
+    assert slurm.wait_for(number, ENDED, TIMEOUT_S)["ExitCode"] == "0:0", output.read_text()
+    assert [file.read_text() for file in begun] == ["nothing", "nothing"]
+    assert not told
+    assert_nowhere(secrets, command_lines, output.read_text())
+
+
+def test_slurm_srun_sockets(slurm: Slurm, tmp_path: Path, record_property: Any) -> None:
+    """Those of `launch` are on the address by which the nodes know each other; README lists the others."""
+    output, script = tmp_path / "output", tmp_path / "rank.py"
+    script.write_text(RANK)
+    line = shlex.join(program("launch", "--", sys.executable, str(script), str(tmp_path)))
+    number = slurm.submit("--nodes=2", "--ntasks=4", f"--output={output}", "--wrap", f"exec {line}")
+    slurm.until(lambda: len(list(tmp_path.glob("rank[0-9]*"))) == len(FOUR_RANKS), 120, "no job of four ranks")
+    found = {node: {each for each in listening(node) if each.who != "slurmd"} for node in slurm.nodes}
+    (tmp_path / "go").touch()
+    assert slurm.wait_for(number, ENDED, TIMEOUT_S)["ExitCode"] == "0:0", output.read_text()
+    for node, sockets in found.items():
+        record_property(f"sockets under srun, {node.name}", sorted(sockets))
+        assert {each.who for each in sockets if is_for_all(each)} <= {"srun", "slurmstepd", "rank"}, sockets
+        assert {each.address for each in sockets if not is_for_all(each)} <= {node.address, "127.0.0.1"}, sockets
+    first = slurm.nodes[0]
+    assert any(each.who == "srun" and is_for_all(each) for each in found[first])
+    assert any(each.address == first.address for each in found[first]), "no monitor was found"
 
 
 def test_slurm_srun_exit_code_comes_back_without_a_notice(slurm: Slurm, tmp_path: Path) -> None:
