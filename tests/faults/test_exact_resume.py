@@ -77,18 +77,30 @@ def test_12_ten_iterations_are_five_a_kill_and_five(
         is_fixed(tmp_path, ranks, algorithm="4" if "ring" in launch else "6")
 
 
+def on_four_then_two_then_three(data: Path, folder: Path, words: list[str]) -> None:
+    for ranks, at, life in ((4, 2, 0), (2, 5, 1), (3, None, 2)):
+        signals = [] if at is None else [f"SIGTERM@1:{at}:reading"]
+        injected = plan(*signals, images=folder / f"life-{life}")
+        done = train(ranks, data, folder / "run", *words, injected=injected)
+        assert done.returncode == (0 if at is None else 128 + signal.SIGTERM), done.stdout + done.stderr
+
+
 @pytest.mark.long
 def test_13_on_four_then_two_then_three_processes(few_digits: Path, tmp_path: Path) -> None:
-    whole, out, lives = tmp_path / "whole", tmp_path / "run", [tmp_path / f"life-{life}" for life in range(3)]
-    words = ["--dtype", "float64"]
-    assert train(2, few_digits, whole, *words).returncode == 0
-    for ranks, at, life in ((4, 2, lives[0]), (2, 5, lives[1]), (3, None, lives[2])):
-        signals = [] if at is None else [f"SIGTERM@1:{at}:reading"]
-        done = train(ranks, few_digits, out, *words, injected=plan(*signals, images=life))
-        assert done.returncode == (0 if at is None else 128 + signal.SIGTERM), done.stdout + done.stderr
-    np.testing.assert_allclose(losses(out), losses(whole), rtol=1e-9)
-    for part in ("model", "momentum"):
-        assert distance(tensors(out, part), tensors(whole, part)) <= (1e-9 if part == "model" else 1e-8)
-    taken = images_taken(*lives)
-    assert len(taken) == 12
-    no_image_is_skipped_or_repeated(taken, images=92, minibatch=24)
+    """In float32 the order of a sum is amplified from step to step; see the tolerances in DESIGN.md."""
+    folders = {dtype: tmp_path / dtype for dtype in ("float64", "float32")}
+    for dtype, folder in folders.items():
+        words = ["--dtype", dtype]
+        whole, _ = at_once(
+            lambda folder=folder, words=words: train(2, few_digits, folder / "whole", *words),
+            lambda folder=folder, words=words: on_four_then_two_then_three(few_digits, folder, words),
+        )
+        assert whole.returncode == 0, whole.stdout + whole.stderr
+        taken = images_taken(*(folder / f"life-{life}" for life in range(3)))
+        assert len(taken) == 12
+        no_image_is_skipped_or_repeated(taken, images=92, minibatch=24)
+        tolerance = 1e-9 if dtype == "float64" else 1e-3
+        np.testing.assert_allclose(losses(folder / "run"), losses(folder / "whole"), rtol=tolerance)
+    for part, tolerance in (("model", 1e-9), ("momentum", 1e-8)):
+        run, whole = (tensors(folders["float64"] / name, part) for name in ("run", "whole"))
+        assert distance(run, whole) <= tolerance
