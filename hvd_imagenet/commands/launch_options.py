@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from hvd_imagenet.launcher.choice import LAUNCHERS
-from hvd_imagenet.launcher.tuning import ALGORITHMS
+from hvd_imagenet.launcher.tuning import ALGORITHMS, CPU_CYCLE_TIME_MS
 
 EXAMPLES = """\
 examples:
@@ -25,6 +25,10 @@ frameworks, GPUs, MPI and Slurm read; --env NAME adds one, --env "WANDB_*" more.
 The exit code is that of the first process that failed, 124 if the job stood
 still, 143 if it was asked to end (SIGTERM, SIGUSR1) and left a checkpoint.
 After 0, 2 (a mistake of yours) and 143 a job is not started again.
+
+Too few hosts for --min-np are an error at the first start with --hostfile or
+-H; with --discover, and before a restart, they are waited for, so long as
+--start-timeout says.
 """
 
 
@@ -65,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--timeline", type=Path, metavar="FILE", help="write Horovod's timeline of every tensor, for chrome://tracing")
     add("--autotune", action="store_true", help="let Horovod look for the best fusion threshold and cycle time")
     add("--fusion-threshold-mb", type=float, metavar="MB", help="reduce so much at once (Horovod's default: 128)")
-    add("--cycle-time-ms", type=float, metavar="MS", help="look for tensors so often (default: 20 on CPUs, 1 on GPUs)")
+    text = f"look for tensors so often (default: {CPU_CYCLE_TIME_MS} on CPUs, 1 on GPUs)"
+    add("--cycle-time-ms", type=float, metavar="MS", help=text)
     add("--hierarchical-allreduce", action="store_true", help="NCCL within hosts, MPI between them")
     text = f"over MPI: {', '.join(ALGORITHMS)} (default: MPI chooses by size and processes)"
     add("--allreduce-algorithm", choices=ALGORITHMS, metavar="NAME", help=text)
