@@ -1,32 +1,31 @@
-"""One rank of the comparison in Keras: the same model.fit without Horovod, with a bare allreduce, with ours.
+"""The training steps in Keras that step_overhead.py and cycle_time.py compare; a rank runs one of them in model.fit.
 
-    python -m hvd_imagenet launch -np 2 -- python benchmarks/keras_loops.py STEPS ROUNDS
+usage: keras_loops.py LOOP MODEL IMAGE_SIZE IMAGES_PER_RANK [rank=NUMBER] turns=PATH
 
-The three take turns within one process, so that both cores are as busy for each of them. What the bare allreduce adds
-to a step, waiting for the other rank included, is the allreduce itself; what ours adds beyond that is the adapter.
-Rank 0 prints a JSON object: for every turn the median seconds of a step.
+LOOP is ours (the step of single with our optimizer), bare_allreduce (a step that calls Horovod's grouped allreduce by
+itself) or single, which knows of no other process. A turn (turns.py) is a list: steps that do not count, and those
+whose seconds are the answer, from the beginning of one to that of the next.
 """
 
-import json
-import statistics
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
-import horovod.tensorflow
 import keras
 import numpy as np
+from turns import serve
 
-import hvd_imagenet.keras as hvd
-from hvd_imagenet.keras.models import resnet20
+from hvd_imagenet.keras.models import MODELS
 
-BATCH, IMAGE_SIZE_PX, CLASSES = 32, 32, 10
+CLASSES = 10
 
 
 class BareAllreduce(keras.Model):
     """A training step that calls Horovod's grouped allreduce by itself."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
+        import horovod.tensorflow
         import tensorflow as tf
 
         images, labels = data
@@ -39,7 +38,7 @@ class BareAllreduce(keras.Model):
         return {"loss": loss}
 
 
-class SingleProcess(BareAllreduce):
+class SingleProcess(keras.Model):
     """The same step without it."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -54,7 +53,7 @@ class SingleProcess(BareAllreduce):
 
 
 class Clock(keras.callbacks.Callback):
-    """Seconds from one step's begin to the next one's."""
+    """When each step has begun."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,36 +63,43 @@ class Clock(keras.callbacks.Callback):
         self.begins.append(time.perf_counter())
 
 
-def compiled(kind: type[keras.Model], distributed: bool) -> keras.Model:
-    network = resnet20(num_classes=CLASSES)
+def joined(loop: str, options: dict[str, str]) -> tuple[int, Callable[[keras.optimizers.Optimizer], Any]]:
+    """The rank, and what is made of an optimizer."""
+    if loop == "single":
+        return int(options["rank"]), lambda optimizer: optimizer
+    import hvd_imagenet.keras as hvd
+
+    hvd.init()
+    return hvd.rank(), hvd.DistributedOptimizer if loop == "ours" else lambda optimizer: optimizer
+
+
+def compiled(loop: str, name: str, image_size: int, wrapped: Callable[[keras.optimizers.Optimizer], Any]) -> Any:
+    network = MODELS[name](num_classes=CLASSES)
+    kind = BareAllreduce if loop == "bare_allreduce" else SingleProcess
     model = kind(network.inputs, network.outputs)
-    optimizer = keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)
-    if distributed:
-        optimizer = hvd.DistributedOptimizer(optimizer)
+    optimizer = wrapped(keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
     return model
 
 
 def main() -> None:
-    steps, rounds = map(int, sys.argv[1:3])
-    hvd.init()
+    loop, name, image_size, images = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    options = dict(word.split("=", 1) for word in sys.argv[5:])
+    rank, wrapped = joined(loop, options)
+    model = compiled(loop, name, image_size, wrapped)
     source = np.random.default_rng(0)
-    images = source.normal(size=(BATCH * steps, IMAGE_SIZE_PX, IMAGE_SIZE_PX, 3)).astype("float32")
-    labels = source.integers(0, CLASSES, BATCH * steps)
-    models = {
-        "single": compiled(SingleProcess, distributed=False),
-        "bare_allreduce": compiled(BareAllreduce, distributed=False),
-        "ours": compiled(SingleProcess, distributed=True),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for turn in range(rounds + 1):
-        for name in list(models)[:: 1 if turn % 2 else -1]:
-            clock = Clock()
-            models[name].fit(images, labels, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[clock])
-            seconds[name].append(statistics.median(np.diff(clock.begins)))
-    if hvd.rank() == 0:
-        print(json.dumps({name: turns[1:] for name, turns in seconds.items()}), flush=True)  # the first one is traced
+    pixels = source.normal(size=(images, image_size, image_size, 3)).astype("float32")
+    labels = source.integers(0, CLASSES, images)
+
+    def timed(request: list[int]) -> list[float]:
+        uncounted, counted = request
+        steps, clock = uncounted + counted + 1, Clock()  # the last one's end is not seen
+        inputs, targets = np.tile(pixels, (steps, 1, 1, 1)), np.tile(labels, steps)
+        model.fit(inputs, targets, batch_size=images, shuffle=False, verbose=0, callbacks=[clock])
+        return [float(seconds) for seconds in np.diff(clock.begins)[uncounted:]]
+
+    serve(options["turns"], rank, timed)
 
 
 if __name__ == "__main__":

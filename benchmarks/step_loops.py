@@ -1,15 +1,17 @@
-"""The training loops that step_overhead.py and virtual_workers.py compare; a rank runs one of them.
+"""The training loops that step_overhead.py, cycle_time.py and virtual_workers.py compare; a rank runs one of them.
 
-usage: step_loops.py LOOP MODEL IMAGE_SIZE IMAGES_PER_RANK ITERATIONS [KEY=VALUE …]
+usage: step_loops.py LOOP MODEL IMAGE_SIZE IMAGES_PER_RANK [KEY=VALUE …] turns=PATH
 
-Images are random and in memory. Rank 0 prints the median seconds of an iteration after two for warming up.
-LOOP is ours (the trainer of `hvd-imagenet train`), bare_horovod (as Horovod's pytorch_imagenet_resnet50.py writes it)
-or ddp (torch.nn.parallel.DistributedDataParallel on gloo, as torchrun starts it).
+LOOP is ours (the trainer of `hvd-imagenet train`), bare_horovod (as Horovod's pytorch_imagenet_resnet50.py writes it),
+ddp (torch.nn.parallel.DistributedDataParallel on gloo, as torchrun starts it; with tuned=yes at its best settings) or
+single (rank=NUMBER), which knows of no other process. Images are random and in memory. A turn (turns.py) is a list:
+iterations that do not count, and those whose seconds are the answer.
 """
 
+import atexit
 import dataclasses
-import json
-import statistics
+import os
+import shutil
 import sys
 import tempfile
 import time
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from turns import serve
 
 from hvd_imagenet.core import Minibatch
 from hvd_imagenet.recipes import Recipe
@@ -49,6 +52,7 @@ def ours(model: str, image_size: int, images: int, options: dict[str, str]) -> t
     )  # fmt: skip
     fake = Listing(Path(), tuple(map(str, range(CLASSES))), np.array([b""] * 10**6), np.zeros(10**6, dtype=np.int64))
     folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     workers = minibatch.placement(communicator.size)[communicator.rank]
     config = RunConfig(
         data=Path(), out=folder, channels_last=options.get("layout") == "channels_last", workers_per_pass=per_pass
@@ -91,29 +95,52 @@ def bare_horovod(model: str, image_size: int, images: int, options: dict[str, st
 
 
 def ddp(model: str, image_size: int, images: int, options: dict[str, str]) -> tuple[int, Callable[[], None]]:
+    tuned = options.get("tuned") == "yes"
+    if tuned:  # to a core of its own, as `launch` binds ranks
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(os.environ["LOCAL_RANK"]) % len(cores)]})
     torch.distributed.init_process_group("gloo")
     layout = options.get("layout", "contiguous")
-    network = MODELS[model](num_classes=CLASSES)
-    if layout == "channels_last":
-        network = network.to(memory_format=torch.channels_last)
-    network = nn.parallel.DistributedDataParallel(network)
+    network = nn.parallel.DistributedDataParallel(
+        in_layout(MODELS[model](num_classes=CLASSES), layout),
+        broadcast_buffers=not tuned,
+        gradient_as_bucket_view=tuned,
+        static_graph=tuned,
+    )
     sgd = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     return torch.distributed.get_rank(), peer_step(network, sgd, image_size, images, layout)
 
 
-def main() -> None:
-    loop, model, image_size, images, iterations = sys.argv[1:6]
-    options = dict(word.split("=", 1) for word in sys.argv[6:])
-    rank, step = {"ours": ours, "bare_horovod": bare_horovod, "ddp": ddp}[loop](
-        model, int(image_size), int(images), options
-    )
+def single(model: str, image_size: int, images: int, options: dict[str, str]) -> tuple[int, Callable[[], None]]:
+    layout = options.get("layout", "contiguous")
+    network = in_layout(MODELS[model](num_classes=CLASSES), layout)
+    sgd = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    return int(options["rank"]), peer_step(network, sgd, image_size, images, layout)
+
+
+def in_layout(network: nn.Module, layout: str) -> nn.Module:
+    return network.to(memory_format=torch.channels_last) if layout == "channels_last" else network
+
+
+def timed(step: Callable[[], None], request: list[int]) -> list[float]:
+    """Seconds of iterations."""
+    uncounted, counted = request
     seconds = []
-    for _ in range(int(iterations) + 2):
-        start = time.perf_counter()
+    for _ in range(uncounted + counted):
+        start_s = time.perf_counter()
         step()
-        seconds.append(time.perf_counter() - start)
-    if rank == 0:
-        print(json.dumps({"seconds": statistics.median(seconds[2:])}), flush=True)
+        seconds.append(time.perf_counter() - start_s)
+    return seconds[uncounted:]
+
+
+LOOPS = {"ours": ours, "bare_horovod": bare_horovod, "ddp": ddp, "single": single}
+
+
+def main() -> None:
+    loop, model, image_size, images = sys.argv[1:5]
+    options = dict(word.split("=", 1) for word in sys.argv[5:])
+    rank, step = LOOPS[loop](model, int(image_size), int(images), options)
+    serve(options["turns"], rank, lambda request: timed(step, request))
 
 
 if __name__ == "__main__":

@@ -1,153 +1,182 @@
-"""Is our training step as fast as a bare Horovod loop and as torch DistributedDataParallel, on 2 ranks of one CPU?
+"""Is our training step as fast as a bare Horovod loop, as torch DistributedDataParallel and as one process alone?
 
-Each contestant computes the same network on the same number of images a rank, one thread a rank. They take turns;
-a ratio is the median over rounds of (peer's seconds / our seconds) of the same round: higher is better for us.
-In Keras (ResNet-20, batch 32 a rank) the same model.fit is run without Horovod, with a bare allreduce in its step, and
-with our adapter; keras_vs_single leaves out what the bare allreduce adds: single / (ours − (bare − single)).
+On 2 ranks of one thread, each on a core. Each contestant computes the same network on the same number of images a rank.
+Contestants of a group take turns, ours beside its peers; between their turns they are stopped (turns.py). A ratio is
+the median over rounds of (peer's seconds / ours) within a round: higher is better for us.
+
+- ResNet-50 at 224 px and ResNet-20 at 32 px in PyTorch: resnet50_vs_bare_horovod (started by `launch` too) and
+  _as_started_upstream; resnet50_vs_ddp, that of DDP's settings and layouts with the least median, against ours in the
+  same layout; resnet50_contiguous_vs_ddp_contiguous, as DDP's documentation writes it (NCHW); resnet50_vs_two_singles,
+  two processes at the same time that nothing connects, so that only memory and clock are shared as ours share them;
+  resnet50_vs_single, one process that has the machine for itself. All per rank: 2 ranks do twice the images of one.
+- Keras: model.fit with our optimizer against the same step in two processes that nothing connects (keras_vs_single),
+  against Horovod's bare grouped allreduce in it (keras_vs_bare_allreduce), and against the former plus what the latter
+  adds (keras_vs_single_net_of_allreduce: single / (ours − (bare − single))); with ResNet-20 at the cycle that `launch`
+  sets and at 1 ms (_cycle_1ms), and with ResNet-50 (keras_resnet50_…).
 
     python benchmarks/step_overhead.py --json benchmarks/results/step_overhead.json
 """
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from provenance import cpu_name as cpu_name
 from provenance import provenance as provenance
-from tqdm import tqdm
+from step_contestants import (
+    KERAS_RESNET8,
+    KERAS_RESNET20,
+    KERAS_RESNET50,
+    RESNET8,
+    RESNET20,
+    RESNET50,
+    Case,
+    Seconds,
+    keras_contestants,
+    machine_words,
+    spreads,
+    torch_contestants,
+)
+from turns import compared, spread
 
-BIN = Path(sys.executable).parent
-LOOPS = str(Path(__file__).with_name("step_loops.py"))
-RANKS = 2
-LAUNCHER = [sys.executable, "-m", "hvd_imagenet", "launch", "-np", str(RANKS), "--", sys.executable]
-LAUNCH = [*LAUNCHER, LOOPS]
-KERAS_LOOPS = str(Path(__file__).with_name("keras_loops.py"))
-KERAS_STEPS = 20
-# As Horovod's documentation starts it over MPI.
-UPSTREAM = [str(BIN / "mpirun"), "--allow-run-as-root", "-np", str(RANKS), "--bind-to", "none", "--map-by", "slot"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(RANKS), "--standalone", LOOPS]
-CHANNELS_LAST = "layout=channels_last"
-
-
-def contestants(model: str) -> dict[str, tuple[list[str], str, list[str]]]:
-    """Launcher, loop and options of each."""
-    chosen = {
-        "ours": (LAUNCH, "ours", []),
-        "ours_channels_last": (LAUNCH, "ours", [CHANNELS_LAST]),
-        "bare_horovod": (LAUNCH, "bare_horovod", []),
-        "ddp": (TORCHRUN, "ddp", []),
-        "ddp_channels_last": (TORCHRUN, "ddp", [CHANNELS_LAST]),
-    }
-    if model == "resnet50":
-        chosen["bare_horovod_as_started_upstream"] = ([*UPSTREAM, sys.executable, LOOPS], "bare_horovod", [])
-    return chosen
-
-
-def seconds_of(launcher: list[str], words: list[str]) -> float:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launcher, *words], env=environment, capture_output=True, text=True, timeout=1200)
-    for line in done.stdout.splitlines():
-        if line.startswith('{"seconds"'):
-            return float(json.loads(line)["seconds"])
-    raise RuntimeError(f"{' '.join(launcher + words)}\n{done.stdout}\n{done.stderr}")
+# Who takes turns, neighbours beside each other.
+GROUPS = {
+    "bare_horovod": ("bare_horovod", "ours", "bare_horovod_as_started_upstream"),
+    "ddp": ("ddp", "ours", "ddp_tuned"),
+    "channels_last": ("ddp_tuned_channels_last", "ours_channels_last", "two_singles", "single"),
+}
+QUICK_GROUP = ("ours_channels_last", "single")
+KERAS_GROUP = ("bare_allreduce", "ours", "two_singles")
+# Of DDP: its group and ours in the same layout.
+DDP = {
+    "ddp": ("ddp", "ours"),
+    "ddp_tuned": ("ddp", "ours"),
+    "ddp_tuned_channels_last": ("channels_last", "ours_channels_last"),
+}
+FAST_CYCLE = ("--cycle-time-ms", "1")
+# Of a case: rounds of each group.
+Groups = dict[str, list[Seconds]]
 
 
-def measure(model: str, image_size: int, images: int, iterations: int, rounds: int) -> dict[str, list[float]]:
-    chosen = contestants(model)
-    seconds: dict[str, list[float]] = {name: [] for name in chosen}
-    turns = [name for round_number in range(rounds) for name in list(chosen)[:: 1 if round_number % 2 else -1]]
-    for name in tqdm(turns, desc=model, disable=not sys.stderr.isatty()):
-        launcher, loop, options = chosen[name]
-        words = [loop, model, str(image_size), str(images), str(iterations), *options]
-        seconds[name].append(seconds_of(launcher, words))
-        print(f"{model} {name}: {seconds[name][-1]:.3f} s an iteration", flush=True)
-    return seconds
-
-
-def measure_keras(rounds: int) -> dict[str, list[float]]:
-    """Turns within one job, so that both cores are as busy for each."""
-    words = [*LAUNCHER, KERAS_LOOPS, str(KERAS_STEPS), str(rounds)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=3600)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words)}\n{done.stdout}\n{done.stderr}")
-    seconds: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
-    for name, turns in seconds.items():
-        print(f"keras {name}: {statistics.median(turns):.4f} s a step", flush=True)
-    return seconds
-
-
-def keras_ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """The adapter beyond the allreduce, and all of it."""
-    turns = list(zip(seconds["single"], seconds["bare_allreduce"], seconds["ours"], strict=True))
+def torch_case(case: Case, groups: Mapping[str, Sequence[str]], rounds: int, starts: int) -> Groups:
+    every = torch_contestants(case)
     return {
-        "keras_vs_single": round(statistics.median(one / (one + ours - bare) for one, bare, ours in turns), 3),
-        "keras_vs_single_with_allreduce": round(statistics.median(one / ours for one, _, ours in turns), 3),
-        "keras_vs_bare_allreduce": round(statistics.median(bare / ours for _, bare, ours in turns), 3),
+        group: case.turns(f"{case.model} {group}", {name: every[name] for name in names}, rounds, starts)
+        for group, names in groups.items()
     }
 
 
-def ratio(seconds: dict[str, list[float]], peers: list[str], ours: list[str]) -> float:
-    """Best peer over best of ours, round by round."""
-    rounds = zip(*(seconds[name] for name in peers + ours), strict=True)
-    return round(statistics.median(min(row[: len(peers)]) / min(row[len(peers) :]) for row in rounds), 3)
+def torch_ratios(model: str, taken: Groups) -> dict[str, list[float]]:
+    """All rounds of each ratio, of those whose contestants were there."""
+    medians = {name: found["median"] for name, found in spreads(taken).items()}
+    found = {}
+    if "ddp" in medians:
+        best = min(DDP, key=medians.__getitem__)
+        group, ours = DDP[best]
+        found[f"{model}_vs_ddp"] = compared(taken[group], [best], ours)
+        found[f"{model}_contiguous_vs_ddp_contiguous"] = compared(taken["ddp"], ["ddp"], "ours")
+    for peer in ("bare_horovod", "bare_horovod_as_started_upstream"):
+        if peer in medians:
+            found[f"{model}_vs_{peer}"] = compared(taken["bare_horovod"], [peer], "ours")
+    for peer in ("two_singles", "single"):
+        if peer in medians:
+            found[f"{model}_vs_{peer}"] = compared(taken["channels_last"], [peer], "ours_channels_last")
+    return found
+
+
+def keras_ratios(prefix: str, suffix: str, rounds: Sequence[Seconds]) -> dict[str, list[float]]:
+    """The same of model.fit."""
+    single = next(name for name in ("two_singles", "single") if name in rounds[0])
+    found = {f"{prefix}_vs_single{suffix}": compared(rounds, [single], "ours")}
+    if "bare_allreduce" in rounds[0]:
+        net = [taken[single] / (taken["ours"] - taken["bare_allreduce"] + taken[single]) for taken in rounds]
+        found[f"{prefix}_vs_single_net_of_allreduce{suffix}"] = net
+        found[f"{prefix}_vs_bare_allreduce{suffix}"] = compared(rounds, ["bare_allreduce"], "ours")
+    return found
+
+
+def torch_part(rounds: int) -> tuple[dict[str, list[float]], dict[str, Groups]]:
+    """Ratios and seconds of the PyTorch loops."""
+    without = {**GROUPS, "bare_horovod": GROUPS["bare_horovod"][:2]}
+    taken = {
+        "resnet50": torch_case(RESNET50, GROUPS, rounds, starts=2),
+        "resnet20": torch_case(RESNET20, without, rounds, starts=2),
+    }
+    return torch_ratios("resnet50", taken["resnet50"]) | torch_ratios("resnet20", taken["resnet20"]), taken
+
+
+def keras_part(rounds: int) -> tuple[dict[str, list[float]], dict[str, Groups]]:
+    """The same of model.fit."""
+    ratios: dict[str, list[float]] = {}
+    taken: dict[str, Groups] = {}
+    for name, prefix, suffix, case, options in (
+        ("keras_resnet20", "keras", "", KERAS_RESNET20, ()),
+        ("keras_resnet20_cycle_1ms", "keras", "_cycle_1ms", KERAS_RESNET20, FAST_CYCLE),
+        ("keras_resnet50", "keras_resnet50", "", KERAS_RESNET50, ()),
+    ):
+        every = keras_contestants(case, options)
+        found = case.turns(name, {each: every[each] for each in KERAS_GROUP}, rounds, starts=1)
+        ratios |= keras_ratios(prefix, suffix, found)
+        taken[name] = {"keras": found}
+    return ratios, taken
+
+
+def quick_torch() -> tuple[dict[str, list[float]], dict[str, Groups]]:
+    """A small network, and few contestants."""
+    taken = {"resnet8": torch_case(RESNET8, {"channels_last": QUICK_GROUP}, rounds=1, starts=1)}
+    return torch_ratios("resnet8", taken["resnet8"]), taken
+
+
+def quick_keras() -> tuple[dict[str, list[float]], dict[str, Groups]]:
+    """One rank and nobody to compare it with: TensorFlow's import is most of it."""
+    ours = keras_contestants(KERAS_RESNET8, ranks=1)["ours"]
+    return {}, {"keras_resnet8": {"keras": KERAS_RESNET8.turns("keras_resnet8", {"ours": ours}, rounds=1, starts=1)}}
+
+
+def images_per_s(taken: Mapping[str, Groups]) -> dict[str, Any]:
+    images = {"resnet50": RESNET50.images, "resnet20": RESNET20.images, "resnet8": RESNET8.images}
+    images |= {"keras_resnet50": KERAS_RESNET50.images, "keras_resnet8": KERAS_RESNET8.images}
+    return {name: spreads(groups, images.get(name, KERAS_RESNET20.images)) for name, groups in taken.items()}
+
+
+def result(ratios: Mapping[str, list[float]], taken: Mapping[str, Groups], old: Mapping[str, Any]) -> dict[str, Any]:
+    """What --json holds; with the provenance of each part, since they may be of different days."""
+    here = provenance(machine_words())
+    parts = {
+        "ratios": {name: spread(rounds, 3)["median"] for name, rounds in ratios.items()},
+        "quartiles": {name: spread(rounds, 3)["quartiles"] for name, rounds in ratios.items()},
+        "images_per_s_of_a_rank": images_per_s(taken),
+        "seconds_per_iteration": {name: spreads(groups) for name, groups in taken.items()},
+        "rounds": dict(taken),
+        "provenance": dict.fromkeys(taken, here),
+    }
+    return here | {name: {**old.get(name, {}), **part} for name, part in parts.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--keras-rounds", type=int, default=15, help="they are short")
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--only", choices=("torch", "keras"), help="keep the other's figures of an earlier --json FILE")
+    parser.add_argument("--quick", action="store_true", help="ResNet-8, one round, few contestants: seconds")
     arguments = parser.parse_args()
-    parts = {"torch": lambda: torch_part(arguments.rounds), "keras": lambda: keras_part(arguments.keras_rounds)}
-    results = {name: part() for name, part in parts.items() if arguments.only in (None, name)}
-    ratios: dict[str, float] = {}
-    seconds: dict[str, dict[str, list[float]]] = {}
-    for part_ratios, part_seconds in results.values():
-        ratios |= part_ratios
-        seconds |= part_seconds
-    print(json.dumps(ratios, indent=1))
+    parts = {"torch": lambda: torch_part(arguments.rounds), "keras": lambda: keras_part(arguments.rounds)}
+    if arguments.quick:
+        parts = {"torch": quick_torch, "keras": quick_keras}
+    ratios: dict[str, list[float]] = {}
+    taken: dict[str, Groups] = {}
+    for name, part in parts.items():
+        if arguments.only in (None, name):
+            part_ratios, part_taken = part()
+            ratios |= part_ratios
+            taken |= part_taken
+    kept = arguments.only and arguments.json and arguments.json.exists()
+    found = result(ratios, taken, json.loads(arguments.json.read_text()) if kept else {})
+    print(json.dumps({name: found[name] for name in ("images_per_s_of_a_rank", "ratios")}, indent=1))
     if arguments.json:
-        write(arguments.json, ratios, seconds, keep=arguments.only is not None)
-
-
-def torch_part(rounds: int) -> tuple[dict[str, float], dict[str, dict[str, list[float]]]]:
-    """Ratios and seconds of the PyTorch loops."""
-    resnet50 = measure("resnet50", image_size=224, images=8, iterations=3, rounds=rounds)
-    resnet20 = measure("resnet20", image_size=32, images=64, iterations=15, rounds=rounds)
-    both = ["ours", "ours_channels_last"]
-    ddp = ["ddp", "ddp_channels_last"]
-    ratios = {
-        "resnet50_vs_bare_horovod": ratio(resnet50, ["bare_horovod"], ["ours"]),
-        "resnet50_vs_bare_horovod_as_started_upstream": ratio(resnet50, ["bare_horovod_as_started_upstream"], ["ours"]),
-        "resnet50_vs_ddp": ratio(resnet50, ddp, both),
-        "resnet50_contiguous_vs_ddp_contiguous": ratio(resnet50, ["ddp"], ["ours"]),
-        "resnet20_vs_bare_horovod": ratio(resnet20, ["bare_horovod"], ["ours"]),
-        "resnet20_vs_ddp": ratio(resnet20, ddp, both),
-    }
-    return ratios, {"resnet50": resnet50, "resnet20": resnet20}
-
-
-def keras_part(rounds: int) -> tuple[dict[str, float], dict[str, dict[str, list[float]]]]:
-    """Ratios and seconds of model.fit."""
-    seconds = measure_keras(rounds)
-    return keras_ratios(seconds), {"keras_resnet20": seconds}
-
-
-def write(path: Path, ratios: dict[str, float], seconds: dict[str, dict[str, list[float]]], keep: bool) -> None:
-    """Writes the results; with the provenance of each part, since they may be of different days."""
-    old = json.loads(path.read_text()) if keep and path.exists() else {}
-    here = provenance(f"{RANKS} ranks of 1 thread")
-    result = {
-        "ratios": {**old.get("ratios", {}), **ratios},
-        "seconds_per_iteration": {**old.get("seconds_per_iteration", {}), **seconds},
-        "provenance": {**old.get("provenance", {}), **dict.fromkeys(seconds, here)},
-    }
-    path.write_text(json.dumps(result, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
