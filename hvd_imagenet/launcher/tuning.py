@@ -8,7 +8,8 @@ from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.machine import Machine
 
 # Horovod's background thread looks for work once a cycle. At its default of 1 ms it takes a core that computes
-# away for long enough to cost a CPU run a third of its speed; a GPU's processes have cores to spare.
+# away for long enough to cost a CPU run a third of its speed; a GPU's processes have cores to spare. A long cycle lets
+# steps wait. benchmarks/cycle_time.py weighs one against the other: benchmarks/results/cycle_time.json, of_fastest.
 CPU_CYCLE_TIME_MS = 20
 _MOST_MB, _MOST_MS = 2**20, 10**5
 
