@@ -30,11 +30,12 @@ KINDS = ("without", "background", "synchronous")
 WARM_UP = 3
 
 
-def make_trainer(folder: Path, image_size: int, images: int) -> Trainer:
+def make_trainer(folder: Path, model: str, image_size: int, images: int) -> Trainer:
     communicator = join_job()
     recipe = Recipe(
-        minibatch=images, per_worker=images, image_size_px=image_size, validation_resize_px=image_size, warmup="none"
-    )
+        model=model, minibatch=images, per_worker=images, image_size_px=image_size, validation_resize_px=image_size,
+        warmup="none",
+    )  # fmt: skip
     fake = Listing(Path(), tuple(map(str, range(CLASSES))), np.array([b""] * 10**6), np.zeros(10**6, dtype=np.int64))
     config = RunConfig(data=Path(), out=folder, channels_last=True)
     session = Session(communicator, fake, fake, "", range(1), folder, None, None)
@@ -81,11 +82,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--interval-s", type=float, default=40.0)
+    parser.add_argument("--quick", action="store_true", help="ResNet-8, one round, an interval of 0.2 s: seconds")
     arguments = parser.parse_args()
+    model, image_size = ("resnet8", 32) if arguments.quick else ("resnet50", 128)
+    if arguments.quick:
+        arguments.rounds, arguments.interval_s = 1, 0.2
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(Path(folder), image_size=128, images=8)
-        batches = [random_batch(8, 128)]
+        trainer = make_trainer(Path(folder), model, image_size, images=8)
+        batches = [random_batch(8, image_size)]
         times = []
         for _ in range(WARM_UP + 3):
             start_s = time.perf_counter()

@@ -19,12 +19,19 @@ from provenance import provenance
 
 COMMAND = [sys.executable, "-m", "hvd_imagenet"]
 # Data set: options of make-dataset, options of train.
-STUDIES = {
+Options = tuple[list[str], list[str]]
+STUDIES: dict[str, Options] = {
     "digits": (["--source", "digits"], ["--recipe", "digits"]),
     "shapes": (
         ["--source", "shapes", "--images", "2000", "--size", "128"],
         ["--recipe", "digits", "--epochs", "20", "--area-range", "0.4", "1"],
     ),
+}
+QUICK: dict[str, Options] = {
+    "shapes": (
+        ["--source", "shapes", "--images", "64", "--size", "64"],
+        ["--recipe", "digits", "--epochs", "1", "--warmup", "none"],
+    )
 }
 DECODERS = {"partial": "", "pillow": "pillow"}
 ERROR = "val_error_median_last5"
@@ -40,8 +47,8 @@ def error_of(data: Path, options: list[str], decoder: str, seed: int, out: Path)
     return error
 
 
-def study(name: str, seeds: int, folder: Path) -> dict[str, list[float]]:
-    made, options = STUDIES[name]
+def study(name: str, of: Options, seeds: int, folder: Path) -> dict[str, list[float]]:
+    made, options = of
     data = folder / name
     subprocess.run([*COMMAND, "make-dataset", str(data), *made], check=True, stdout=subprocess.DEVNULL)
     return {
@@ -54,9 +61,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="one epoch of 64 images, one seed: seconds")
     arguments = parser.parse_args()
+    studies, seeds = (QUICK, 1) if arguments.quick else (STUDIES, arguments.seeds)
     with tempfile.TemporaryDirectory() as folder:
-        errors = {name: study(name, arguments.seeds, Path(folder)) for name in STUDIES}
+        errors = {name: study(name, of, seeds, Path(folder)) for name, of in studies.items()}
     means = {
         name: {decoder: round(statistics.mean(each), 2) for decoder, each in of.items()} for name, of in errors.items()
     }

@@ -18,6 +18,7 @@ the median of (our rate / the peer's) over such pairs, so higher is better for u
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import signal
@@ -39,6 +40,9 @@ WORKER = str(Path(__file__).with_name("input_contestants.py"))
 IMAGES = 192
 PACKAGES = ("numpy", "nvidia-dali-cuda120", "opencv-python-headless", "pillow", "simplejpeg", "tensorflow-cpu", "torch")
 THREADS = (1, 2)
+PEERS = ("pil", "dali", "tf_data", "tf_data_same_crops", "opencv_threads")
+# Of the short form, where they are installed: name, package. TensorFlow's import alone would be half of it.
+QUICK_PEERS = {"pil": "torch", "dali": "nvidia.dali", "opencv_threads": "cv2", "limit_pillow": "PIL"}
 # Name, threads.
 Lane = tuple[str, int]
 # The turns of pairs of lanes, ours first.
@@ -88,19 +92,28 @@ class Contestant:
         return ""
 
 
-def pairs() -> list[tuple[Lane, Lane]]:
+def pairs(quick: bool) -> list[tuple[Lane, Lane]]:
     """Ours and the lane that it is compared with: its peers on one core and on two, and itself with a second thread."""
+    if quick:
+        return [(("ours", 1), (name, 1)) for name, package in QUICK_PEERS.items() if installed(package)]
     peers = [name for name in CONTESTANTS if name != "ours"]
     return [(("ours", threads), (name, threads)) for threads in THREADS for name in peers] + [
         (("ours", 1), ("ours", 2))
     ]
 
 
-def measure(folder: Path, packed: Path, rounds: int, batches: int) -> Taken:
-    lanes = {lane for pair in pairs() for lane in pair}
+def installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # of the package that should hold it
+        return False
+
+
+def measure(pairs: list[tuple[Lane, Lane]], folder: Path, packed: Path, rounds: int, batches: int) -> Taken:
+    lanes = {lane for pair in pairs for lane in pair}
     contestants = {lane: Contestant(lane, packed if "packed" in lane[0] else folder) for lane in sorted(lanes)}
-    taken: Taken = {pair: [] for pair in pairs()}
-    turns = [pair for number in range(rounds) for pair in pairs()[:: 1 if number % 2 else -1]]
+    taken: Taken = {pair: [] for pair in pairs}
+    turns = [pair for number in range(rounds) for pair in pairs[:: 1 if number % 2 else -1]]
     for number, pair in enumerate(tqdm(turns, desc="turns", disable=not sys.stderr.isatty())):
         order = pair if number % 2 else pair[::-1]
         turn = {lane: contestants[lane].turn(batches) for lane in order}
@@ -115,22 +128,26 @@ def ratio(taken: Taken, ours: Lane, other: Lane, what: str = "seconds") -> float
 
 
 def ratios_of(taken: Taken) -> dict[str, float]:
+    """Of those lanes that were there."""
     ratios = {}
+    names = {**{peer: f"vs_{peer}" for peer in PEERS}, "limit_pillow": "of_entropy_limit"}
+    names |= {"limit_simplejpeg": "of_entropy_limit_simplejpeg", "ours_packed_400": "packed_vs_folder"}
     for threads in THREADS:
-        suffix = "" if threads == 1 else f"_{threads}_threads"
         ours = ("ours", threads)
-        for peer in ("pil", "dali", "tf_data", "tf_data_same_crops", "opencv_threads"):
-            ratios[f"vs_{peer}{suffix}"] = ratio(taken, ours, (peer, threads))
-        ratios[f"of_entropy_limit{suffix}"] = ratio(taken, ours, ("limit_pillow", threads))
-        ratios[f"of_entropy_limit_simplejpeg{suffix}"] = ratio(taken, ours, ("limit_simplejpeg", threads))
-        ratios[f"packed_vs_folder{suffix}"] = round(1 / ratio(taken, ours, ("ours_packed_400", threads)), 3)
-    ratios["second_thread"] = round(1 / ratio(taken, ("ours", 1), ("ours", 2)), 3)
+        for peer, name in names.items():
+            if (ours, (peer, threads)) in taken:
+                found = ratio(taken, ours, (peer, threads))
+                # Here the other one is ours too.
+                found = round(1 / found, 3) if peer == "ours_packed_400" else found
+                ratios[name if threads == 1 else f"{name}_{threads}_threads"] = found
+    if (("ours", 1), ("ours", 2)) in taken:
+        ratios["second_thread"] = round(1 / ratio(taken, ("ours", 1), ("ours", 2)), 3)
     return ratios
 
 
 def processor_ratios_of(taken: Taken) -> dict[str, float]:
     """The peers' processor time an image / ours, on one core: what a busy machine disturbs less."""
-    others = [name for name in CONTESTANTS if not name.startswith("ours")]
+    others = [name for (_, threads), (name, _) in taken if threads == 1 and not name.startswith("ours")]
     return {name: ratio(taken, ("ours", 1), (name, 1), "processor_s") for name in others}
 
 
@@ -149,29 +166,19 @@ def pack(folder: Path, packed: Path) -> str:
     return " ".join(options)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batches", type=int, default=24, help=f"of {BATCH} images, that a turn takes")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder, packed = Path(name, "images"), Path(name, "packed")
-        paths = input_images.make(folder, IMAGES)
-        options = pack(folder, packed)
-        file_bytes = round(statistics.mean(path.stat().st_size for path in paths))
-        taken = measure(folder, packed, arguments.rounds, arguments.batches)
-    images = arguments.batches * BATCH
+def result(taken: Taken, batches: int, paths: list[Path], sizes: list[int], options: str) -> dict[str, object]:
+    """What --json holds."""
     rates = {
-        f"{lane[0]}_{lane[1]}": round(images / statistics.median(turn["seconds"] for turn in turns))
+        f"{lane[0]}_{lane[1]}": round(batches * BATCH / statistics.median(turn["seconds"] for turn in turns))
         for lane, turns in turns_of(taken).items()
     }
-    result = {
+    bytes_words = f"{round(statistics.mean(sizes))} bytes in the mean"
+    return {
         **provenance("each process confined to 1 core, or with _2 to 2"),
         "decoder": decoder_name(),
-        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
-        "images": f"{IMAGES} JPEGs of {input_images.WIDTH} x {input_images.HEIGHT}, {file_bytes} bytes in the mean",
-        "packed": f"hvd-imagenet pack {options}",
+        "versions": versions(),
+        "images": f"{len(paths)} JPEGs of {input_images.WIDTH} x {input_images.HEIGHT}, {bytes_words}",
+        "packed": options and f"hvd-imagenet pack {options}",
         "ratios": ratios_of(taken),
         "processor_time_ratios": processor_ratios_of(taken),
         "images_per_s": rates,
@@ -182,9 +189,34 @@ def main() -> None:
             for (ours, other), both in taken.items()
         },
     }
-    print(json.dumps({key: result[key] for key in ("images_per_s", "processor_time_ratios", "ratios")}, indent=1))
+
+
+def versions() -> dict[str, str]:
+    """Of what is installed."""
+    found = {distribution.metadata["Name"]: distribution.version for distribution in importlib.metadata.distributions()}
+    return {package: found[package] for package in PACKAGES if package in found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batches", type=int, default=24, help=f"of {BATCH} images, that a turn takes")
+    parser.add_argument("--quick", action="store_true", help="one core, few images, peers that are there: seconds")
+    arguments = parser.parse_args()
+    images, rounds, batches = IMAGES, arguments.rounds, arguments.batches
+    if arguments.quick:
+        images, rounds, batches = BATCH, 1, 1
+    with tempfile.TemporaryDirectory() as name:
+        folder, packed = Path(name, "images"), Path(name, "packed")
+        paths = input_images.make(folder, images)
+        options = "" if arguments.quick else pack(folder, packed)
+        sizes = [path.stat().st_size for path in paths]
+        taken = measure(pairs(arguments.quick), folder, packed, rounds, batches)
+    found = result(taken, batches, paths, sizes, options)
+    print(json.dumps({key: found[key] for key in ("images_per_s", "processor_time_ratios", "ratios")}, indent=1))
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

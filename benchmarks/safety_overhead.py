@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from provenance import provenance
+from turns import spread
 
 RANKS, RANKS_OF_DETERMINISTIC = 2, 4
 MODELS: dict[str, dict[str, Any]] = {
+    "resnet8": {"per_worker": 8, "image_size_px": 32, "validation_resize_px": 32},
     "resnet20": {"per_worker": 32, "image_size_px": 32, "validation_resize_px": 32},
     "resnet50": {"per_worker": 8, "image_size_px": 224, "validation_resize_px": 256},
 }
-STEPS = {"resnet20": 20, "resnet50": 2}
+STEPS = {"resnet8": 2, "resnet20": 20, "resnet50": 2}
+TURNS_OF_RESNET50 = 5
 
 
 def of_rank(framework: str, model: str, turns: int, deterministic: str) -> None:
@@ -132,42 +135,61 @@ def job(framework: str, model: str, turns: int, deterministic: bool, ranks: int 
     raise RuntimeError(f"{' '.join(launch)}\n{done.stdout}\n{done.stderr}")
 
 
+def check(framework: str, model: str, turns: int, ranks: int = RANKS) -> dict[str, Any]:
+    """What the check costs, in one job."""
+    seconds = job(framework, model, turns, deterministic=False, ranks=ranks)
+    ratios = [a / b for a, b in zip(seconds["with"], seconds["without"], strict=True)]
+    found = spread(ratios)
+    result = {
+        "step_seconds": statistics.median(seconds["with"]),
+        "with_over_without": found["median"],
+        "quartiles": found["quartiles"],
+        "turns": ratios,
+    }
+    print(f"{framework} {model}: the check:", result, flush=True)
+    return result
+
+
+def deterministic(framework: str, jobs: int) -> dict[str, Any]:
+    """What --deterministic costs, in pairs of jobs."""
+    pairs = []
+    for number in range(jobs):
+        order = (True, False) if number % 2 else (False, True)
+        medians = {
+            chosen: statistics.median(job(framework, "resnet20", 8, chosen, RANKS_OF_DETERMINISTIC)["with"])
+            for chosen in order
+        }
+        pairs.append(medians[True] / medians[False])
+    result = {"with_over_without": statistics.median(pairs), "jobs": pairs}
+    print(f"{framework} resnet20: --deterministic:", result, flush=True)
+    return result
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--turns", type=int, default=20, help="of each kind in a job")
     parser.add_argument("--jobs", type=int, default=4, help="of each kind, for --deterministic")
+    parser.add_argument("--quick", action="store_true", help="the check alone, ResNet-8 on one rank: seconds")
     parser.add_argument("--rank", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.rank:
-        framework, model, turns, deterministic = arguments.rank
-        of_rank(framework, model, int(turns), deterministic)
+        framework, model, turns, chosen = arguments.rank
+        of_rank(framework, model, int(turns), chosen)
         return
     results: dict[str, Any] = {}
-    for framework, model in (("torch", "resnet20"), ("torch", "resnet50"), ("keras", "resnet20")):
-        seconds = job(framework, model, arguments.turns if model == "resnet20" else 5, deterministic=False)
-        ratios = [a / b for a, b in zip(seconds["with"], seconds["without"], strict=True)]
-        results[f"{framework}_{model}_check"] = {
-            "step_seconds": statistics.median(seconds["with"]),
-            "with_over_without": statistics.median(ratios),
-            "quartiles": statistics.quantiles(ratios, n=4)[::2],
-        }
-        print(f"{framework} {model}: the check:", results[f"{framework}_{model}_check"], flush=True)
-    for framework in ("torch", "keras"):
-        pairs = []
-        for _ in range(arguments.jobs):
-            jobs = [job(framework, "resnet20", 8, chosen, RANKS_OF_DETERMINISTIC) for chosen in (True, False)]
-            either = [statistics.median(seconds["with"]) for seconds in jobs]
-            pairs.append(either[0] / either[1])
-        results[f"{framework}_resnet20_deterministic"] = {"with_over_without": statistics.median(pairs), "jobs": pairs}
-        print(f"{framework} resnet20: --deterministic:", results[f"{framework}_resnet20_deterministic"], flush=True)
+    if arguments.quick:
+        results["torch_resnet8_check"] = check("torch", "resnet8", turns=2, ranks=1)
+    else:
+        for framework, model in (("torch", "resnet20"), ("torch", "resnet50"), ("keras", "resnet20")):
+            turns = arguments.turns if model == "resnet20" else TURNS_OF_RESNET50
+            results[f"{framework}_{model}_check"] = check(framework, model, turns)
+        for framework in ("torch", "keras"):
+            results[f"{framework}_resnet20_deterministic"] = deterministic(framework, arguments.jobs)
+    words = "1 rank" if arguments.quick else f"{RANKS} ranks, {RANKS_OF_DETERMINISTIC} with and without --deterministic"
+    ratios = {name: round(1 / found["with_over_without"], 3) for name, found in results.items()}
     if arguments.json:
-        ratios = {name: round(1 / found["with_over_without"], 3) for name, found in results.items()}
-        result = {
-            **provenance(f"{RANKS} ranks, {RANKS_OF_DETERMINISTIC} with and without --deterministic"),
-            "ratios": ratios,
-            **results,
-        }
+        result = {**provenance(words), "ratios": ratios, **results}
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
