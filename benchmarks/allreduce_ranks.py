@@ -1,12 +1,13 @@
-"""One rank of allreduce.py: sums tensors over all ranks with one library; rank 0 prints seconds as JSON.
+"""One rank of allreduce.py: sums tensors over all ranks with one library.
 
-usage: allreduce_ranks.py horovod|mpi4py|torch_gloo SPECIFICATION
+usage: allreduce_ranks.py horovod|mpi4py|torch_gloo turns=PATH
 
-The specification, in JSON: bytes, a list of sizes of single tensors; set, a list of sizes that are reduced together, as
-the gradients of a step are; times, how often the largest is measured; idle_s, for how long nothing is done.
+A turn (turns.py) is an object: bytes, a list of sizes of single tensors; set, a list of sizes that are reduced
+together, as the gradients of a step are; times, how often the largest and the smallest are measured; idle_s, for how
+long nothing is done. The answer: `seconds` by size, and what doing nothing costs.
 """
 
-import json
+import os
 import statistics
 import sys
 import time
@@ -14,11 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from turns import serve
 
 Step = Callable[[], None]
-# Small ones are measured more often.
-_MOST_TIMES, _BYTES_AT_ONCE = 10, 1 << 26
+_BYTES_AT_ONCE = 1 << 26
 _MATRIX = 256
+_GOLDEN = 0.618034
 
 
 class Horovod:
@@ -30,6 +32,11 @@ class Horovod:
 
         hvd.init()
         self.rank, self.barrier, self._hvd, self._torch = hvd.rank(), hvd.barrier, hvd, torch
+        self.cycle_s = 1e-3 * float(os.environ.get("HOROVOD_CYCLE_TIME", "1"))
+        if hvd.mpi_enabled():  # its own barrier ends with a cycle
+            from mpi4py import MPI
+
+            self.barrier = MPI.COMM_WORLD.Barrier
 
     def step(self, sizes: Sequence[int]) -> Step:
         hvd, tensors = self._hvd, [self._torch.ones(size // 4) for size in sizes]
@@ -45,6 +52,8 @@ class Horovod:
 
 class Mpi4py:
     """One call after another; MPI has nothing to fuse with, so a set is also measured in one buffer."""
+
+    cycle_s = 0.0
 
     def __init__(self) -> None:
         from mpi4py import MPI
@@ -65,6 +74,8 @@ class Mpi4py:
 class TorchGloo:
     """torch.distributed on gloo: all submitted, then waited for, as DDP does with its buckets."""
 
+    cycle_s = 0.0
+
     def __init__(self) -> None:
         import torch
         import torch.distributed as dist
@@ -82,15 +93,20 @@ class TorchGloo:
         return reduce
 
 
-def seconds(step: Step, barrier: Step, times: int) -> float:
-    """The median time from a barrier to the end."""
-    taken_s = []
-    for _ in range(times + 2):
-        barrier()
+def seconds(library: Any, sizes: Sequence[int], times: int) -> float:
+    """The median time from a common start to the end.
+
+    Horovod's reductions end with a cycle, and what begins right then waits for a whole one. Backprop does not begin
+    with the cycle: so the starts are spread evenly over it, by the multiples of the golden ratio.
+    """
+    step, taken_s = library.step(sizes), []
+    for number in range(times):
+        library.barrier()
+        time.sleep(library.cycle_s * ((0.5 + _GOLDEN * number) % 1))
         began_s = time.perf_counter()
         step()
         taken_s.append(time.perf_counter() - began_s)
-    return statistics.median(taken_s[2:])
+    return statistics.median(taken_s)
 
 
 def idle(duration_s: float) -> dict[str, float]:
@@ -108,13 +124,13 @@ def idle(duration_s: float) -> dict[str, float]:
 def measure(library: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     """All that is asked for; every rank does the same."""
     found: dict[str, Any] = {"seconds": {}}
+    least, most = wanted["times"]
     for size in wanted.get("bytes", ()):
-        times = max(wanted["times"], min(_MOST_TIMES, _BYTES_AT_ONCE // size))
-        found["seconds"][str(size)] = seconds(library.step([size]), library.barrier, times)
+        found["seconds"][str(size)] = seconds(library, [size], max(least, min(most, _BYTES_AT_ONCE // size)))
     sizes = wanted.get("set", ())
     if sizes:
-        found["seconds"]["set"] = seconds(library.step(sizes), library.barrier, wanted["times"])
-        found["seconds"]["set_in_one_buffer"] = seconds(library.step([sum(sizes)]), library.barrier, wanted["times"])
+        found["seconds"]["set"] = seconds(library, sizes, least)
+        found["seconds"]["set_in_one_buffer"] = seconds(library, [sum(sizes)], least)
     if wanted.get("idle_s"):
         library.barrier()
         found |= idle(wanted["idle_s"])
@@ -123,10 +139,8 @@ def measure(library: Any, wanted: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     library: Any = {"horovod": Horovod, "mpi4py": Mpi4py, "torch_gloo": TorchGloo}[sys.argv[1]]()
-    found = measure(library, json.loads(sys.argv[2]))
-    library.barrier()
-    if library.rank == 0:
-        print(json.dumps(found), flush=True)
+    path = sys.argv[2].removeprefix("turns=")
+    serve(path, library.rank, lambda wanted: measure(library, wanted))
 
 
 if __name__ == "__main__":
