@@ -13,6 +13,7 @@ from training_jobs import SECRET, train
 
 _PR_SET_CHILD_SUBREAPER = 36
 _GONE_WITHIN_S = 10.0
+_BEFORE = pytest.StashKey[tuple[set[psutil.Process], set[threading.Thread]]]()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,11 +22,17 @@ def orphans_come_to_us() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Notes what runs before a fixture of any scope is made: what that leaves behind is seen too."""
+    item.stash[_BEFORE] = set(psutil.Process().children(recursive=True)), set(threading.enumerate())
+
+
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind(orphans_come_to_us: None) -> Iterator[None]:
-    """Fails a test after which a process or thread of it still runs."""
-    processes, threads = set(psutil.Process().children(recursive=True)), set(threading.enumerate())
+def nothing_is_left_behind(request: pytest.FixtureRequest, orphans_come_to_us: None) -> Iterator[None]:
+    """Fails a test after which a process or thread of it or of its fixtures still runs."""
     yield
+    processes, threads = request.node.stash[_BEFORE]
     deadline_s = time.monotonic() + _GONE_WITHIN_S
     while left := _alive(processes) + [each for each in threading.enumerate() if each not in threads]:
         if time.monotonic() > deadline_s:
