@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from hvd_imagenet.launcher.environment import MONITOR_VARIABLE, SECRET_VARIABLE
 from hvd_imagenet.launcher.guard_connection import GuardConnection
 from hvd_imagenet.launcher.guard_link import END
-from hvd_imagenet.launcher.stalls import Pace, RankState, death, slow, stall
+from hvd_imagenet.launcher.stalls import Pace, RankState, death, lost, slow, stall
 
 STALLED = 124
 """Exit code of a job that stood still, as of timeout(1)."""
@@ -142,7 +142,7 @@ class Monitor:
         give_up_at_s = time.monotonic() + _LAST_REPORT_WITHIN_S
         while self.failure is None and (left := [each for each in list(self._states.values()) if each.ended is None]):
             if time.monotonic() > give_up_at_s:
-                self.failure = Failure(LOST, f"{left[0].name} is lost: the launcher has ended without it")
+                self.failure = Failure(LOST, lost(left[0], "the launcher has ended without it"))
                 self._say(f"launch: {self.failure.reason}")
             time.sleep(0.01)
 
@@ -232,7 +232,7 @@ class Monitor:
     def _lose(self, state: RankState, why: str) -> None:
         if state.ended is None:
             state.ended = LOST
-            self._fail(LOST, f"{state.name} is lost: {why} ({state.doing})")
+            self._fail(LOST, lost(state, why))
 
     def _fail(self, code: int, reason: str | None) -> None:
         """Ends the job: the first failure is its cause, all others follow from it."""
@@ -279,10 +279,11 @@ class Monitor:
             return
         if not states:
             if self._timeouts_s[0] and now_s - self._began_s > max(self._timeouts_s):
-                self._fail(STALLED, f"no process has begun in {max(self._timeouts_s):g} s (--start-timeout)")
+                self._fail(STALLED, f"no process has begun in {max(self._timeouts_s):g} s; are they slow? raise --start-timeout")
             return
         if (held_up := stall(states, *self._timeouts_s)) is not None:
-            self._fail(STALLED, f"stalled: {held_up}; the job is ended after --stall-timeout {self._timeouts_s[0]:g} s")
+            ended = f"the job is ended after --stall-timeout {self._timeouts_s[0]:g} s"
+            self._fail(STALLED, f"stalled: {held_up}; {ended} (raise it, or start again with --max-restarts)")
         else:
             self._warn_of_slow(states, now_s)
 

@@ -231,3 +231,22 @@ def death(state: RankState) -> str:
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     advice = "; out of memory, perhaps" if number == signal.SIGKILL else ""
     return f"{state.name} was ended by {name} ({state.doing}){advice}"
+
+
+def lost(state: RankState, why: str) -> str:
+    """The line about a rank of which nothing is heard any more.
+
+    Args:
+        state: what was heard last.
+        why: what is known of it.
+
+    Returns:
+        Who, why, while doing what, and what can be done.
+
+    Example:
+        >>> lost(RankState(1, "vm"), "its guard is gone")  # doctest: +NORMALIZE_WHITESPACE
+        'rank 1 on vm is lost: its guard is gone (at work); look at the log of vm, or have the job started again with
+        --max-restarts'
+    """
+    remedy = f"look at the log of {state.host}, or have the job started again with --max-restarts"
+    return f"{state.name} is lost: {why} ({state.doing}); {remedy}"

@@ -153,7 +153,8 @@ def test_slurm_srun_starts_again(slurm: Slurm, tmp_path: Path) -> None:
 def test_slurm_srun_a_lost_guard_is_named(slurm: Slurm, tmp_path: Path) -> None:
     _, code, lines = launch_in_job(slurm, tmp_path / "output", ["--nodes=2", "--ntasks=4"], [], LOSES_ITS_GUARD)
     assert code == "1:0"
-    assert "launch: rank 2 on node2 is lost: its guard is gone (at work)" in lines
+    said = "launch: rank 2 on node2 is lost: its guard is gone (at work); look at the log of node2, or have the job "
+    assert f"{said}started again with --max-restarts" in lines
 
 
 @pytest.mark.parametrize("case", MISTAKES)

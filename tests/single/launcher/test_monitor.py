@@ -13,6 +13,7 @@ from hvd_imagenet.launcher.messages import Channel
 from hvd_imagenet.launcher.monitor import Failure, Monitor
 
 TIMEOUT_S = 20
+REMEDY = "; look at the log of vm, or have the job started again with --max-restarts"
 RUNS: dict[str, Any] = {"stopped_s": 0.0, "age_s": 0.1, "iteration": 7, "action": "computing"}
 
 
@@ -97,8 +98,8 @@ def test_a_launcher_that_ends_well_without_a_rank_has_failed(
     first.report(ended=0, by_signal=False, told=False)
     assert first.hear() == ["closed"]
     monitor.check_ends()
-    assert monitor.failure == Failure(1, "rank 5 on vm is lost: the launcher has ended without it")
-    assert said == ["launch: rank 5 on vm is lost: the launcher has ended without it"]
+    reason = f"rank 5 on vm is lost: the launcher has ended without it (computing, iteration 7){REMEDY}"
+    assert (monitor.failure, said) == (Failure(1, reason), [f"launch: {reason}"])
 
 
 def test_ranks_that_have_ended_well_are_no_failure(monitor: Monitor) -> None:
@@ -124,9 +125,9 @@ def test_a_guard_that_is_gone_is_a_lost_rank(monitor: Monitor, said: list[str]) 
     second.report()
     first.socket.close()
     assert second.hear() == [END]
-    assert monitor.failure == Failure(1, "rank 0 on vm is lost: its guard is gone (computing, iteration 7)")
+    reason = f"rank 0 on vm is lost: its guard is gone (computing, iteration 7){REMEDY}"
     assert monitor.silent_ranks == []
-    assert said == ["launch: rank 0 on vm is lost: its guard is gone (computing, iteration 7)"]
+    assert (monitor.failure, said) == (Failure(1, reason), [f"launch: {reason}"])
 
 
 def test_a_host_that_falls_silent_is_lost(monitor: Monitor, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +139,7 @@ def test_a_host_that_falls_silent_is_lost(monitor: Monitor, said: list[str], mon
     give_up_at_s = time.monotonic() + TIMEOUT_S
     while not said and time.monotonic() < give_up_at_s:
         time.sleep(0.01)
-    reason = "rank 0 on vm is lost: its host has not been heard of for 1 s (computing, iteration 7)"
+    reason = f"rank 0 on vm is lost: its host has not been heard of for 1 s (computing, iteration 7){REMEDY}"
     assert (monitor.failure, said) == (Failure(1, reason), [f"launch: {reason}"])
     assert monitor.silent_ranks == [0]
     # It waits for that host, perhaps.
@@ -156,6 +157,7 @@ def test_a_stall_ends_all_and_names_the_culprit(monitor: Monitor, said: list[str
     assert said[0].startswith(
         "launch: stalled: rank 1 on vm has been computing, iteration 7, for 31 s; the others wait"
     )
+    assert said[0].endswith("--stall-timeout 30 s (raise it, or start again with --max-restarts)")
 
 
 def test_ranks_that_are_preempted_are_let_go_together(monitor: Monitor) -> None:
@@ -212,4 +214,4 @@ def test_a_job_of_which_no_process_begins_is_ended(said: list[str]) -> None:
             assert launcher.wait(TIMEOUT_S) == -signal.SIGTERM
         assert watching.failure is not None
         assert watching.failure.code == 124
-    assert said == ["launch: no process has begun in 0.3 s (--start-timeout)"]
+    assert said == ["launch: no process has begun in 0.3 s; are they slow? raise --start-timeout"]
