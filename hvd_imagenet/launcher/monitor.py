@@ -279,7 +279,7 @@ class Monitor:
             return
         if not states:
             if self._timeouts_s[0] and now_s - self._began_s > max(self._timeouts_s):
-                self._fail(STALLED, f"no process has begun in {max(self._timeouts_s):g} s; are they slow? raise --start-timeout")
+                self._fail(STALLED, f"no process began in {max(self._timeouts_s):g} s; if slow, raise --start-timeout")
             return
         if (held_up := stall(states, *self._timeouts_s)) is not None:
             ended = f"the job is ended after --stall-timeout {self._timeouts_s[0]:g} s"

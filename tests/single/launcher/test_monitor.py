@@ -214,4 +214,4 @@ def test_a_job_of_which_no_process_begins_is_ended(said: list[str]) -> None:
             assert launcher.wait(TIMEOUT_S) == -signal.SIGTERM
         assert watching.failure is not None
         assert watching.failure.code == 124
-    assert said == ["launch: no process has begun in 0.3 s; are they slow? raise --start-timeout"]
+    assert said == ["launch: no process began in 0.3 s; if slow, raise --start-timeout"]
