@@ -27,6 +27,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "resnet20": {"per_worker": 32, "image_size_px": 32, "validation_resize_px": 32},
     "resnet50": {"per_worker": 8, "image_size_px": 224, "validation_resize_px": 256},
 }
+# Of a job of --deterministic: half of them have the check, and are compared.
+TURNS_IN_PAIRS = 4
 STEPS = {"resnet8": 2, "resnet20": 20, "resnet50": 2}
 TURNS_OF_RESNET50 = 5
 
@@ -156,7 +158,9 @@ def deterministic(framework: str, jobs: int) -> dict[str, Any]:
     for number in range(jobs):
         order = (True, False) if number % 2 else (False, True)
         medians = {
-            chosen: statistics.median(job(framework, "resnet20", 8, chosen, RANKS_OF_DETERMINISTIC)["with"])
+            chosen: statistics.median(
+                job(framework, "resnet20", TURNS_IN_PAIRS, chosen, RANKS_OF_DETERMINISTIC)["with"]
+            )
             for chosen in order
         }
         pairs.append(medians[True] / medians[False])
