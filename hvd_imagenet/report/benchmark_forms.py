@@ -1,5 +1,6 @@
 """How figures of benchmarks are written in README."""
 
+import math
 from collections.abc import Callable, Sequence
 
 Form = Callable[..., str]
@@ -7,6 +8,33 @@ RATIO: Form = "{:.2f}".format
 PERCENT: Form = "{:.2f} %".format
 SECONDS: Form = "{:.3f} s".format
 NUMBER: Form = "{:,.0f}".format
+
+
+def three_digits(value: float) -> str:
+    """A number, to three digits at least.
+
+    Args:
+        value: more than 0.
+
+    Example:
+        >>> three_digits(2.4349), three_digits(0.01), three_digits(191.4), three_digits(1234.5)
+        ('2.43', '0.0100', '191', '1,234')
+    """
+    decimals = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:,.{max(0, decimals)}f}"
+
+
+def milliseconds(value: float) -> str:
+    """A time.
+
+    Args:
+        value: in seconds.
+
+    Example:
+        >>> milliseconds(0.0000234), milliseconds(0.0646)
+        ('0.0234 ms', '64.6 ms')
+    """
+    return f"{three_digits(1e3 * value)} ms"
 
 
 def share(value: float) -> str:

@@ -4,57 +4,15 @@ from hvd_imagenet.report.benchmark_forms import (
     NUMBER,
     PERCENT,
     RATIO,
-    SECONDS,
     signed_percent,
     with_range,
 )
 from hvd_imagenet.report.benchmark_tables import Benchmark, Cell, Table
 from hvd_imagenet.report.benchmark_tables import cell as _cell
 from hvd_imagenet.report.benchmark_tables import ratios as _ratios
+from hvd_imagenet.report.known_allreduce import ALLREDUCE
 from hvd_imagenet.report.known_plans import PLANS
-
-_STEP = Table(
-    (
-        "Our training step on 2 ranks is so many times as fast as …",
-        "ResNet-50, 224 px, 8 images a rank",
-        "ResNet-20, 32 px, 64 images a rank",
-        "Keras `fit`, ResNet-20, 32 px, 32 images a rank",
-    ),
-    (
-        (
-            "a bare Horovod loop, started as Horovod's documentation starts it",
-            _ratios("resnet50_vs_bare_horovod_as_started_upstream", None, None),
-        ),
-        (
-            "the same loop, started by `hvd-imagenet launch`",
-            _ratios("resnet50_vs_bare_horovod", "resnet20_vs_bare_horovod", None),
-        ),
-        (
-            "DistributedDataParallel on gloo, each in its better memory layout",
-            _ratios("resnet50_vs_ddp", "resnet20_vs_ddp", None),
-        ),
-        (
-            "DistributedDataParallel on gloo, both contiguous (NCHW)",
-            _ratios("resnet50_contiguous_vs_ddp_contiguous", None, None),
-        ),
-        ("Horovod's bare grouped allreduce in the same step", _ratios(None, None, "keras_vs_bare_allreduce")),
-        ("the same step without any reduction", _ratios(None, None, "keras_vs_single_with_allreduce")),
-        ("the same, what the bare allreduce adds left out of ours", _ratios(None, None, "keras_vs_single")),
-    ),
-)
-
-_FUSED = Table(
-    (
-        "Four virtual workers fused into one pass are so many times as fast as one after another",
-        "n = 8 images",
-        "n = 32 images",
-    ),
-    (
-        ("ResNet-8, 32 px", _ratios("resnet8_32px_n8_fused_vs_sequential", "resnet8_32px_n32_fused_vs_sequential")),
-        ("ResNet-20, 32 px", _ratios(None, "resnet20_32px_n32_fused_vs_sequential")),
-        ("ResNet-50, 128 px", _ratios("resnet50_128px_n8_fused_vs_sequential", None)),
-    ),
-)
+from hvd_imagenet.report.known_steps import STARTS, STEPS
 
 
 def _reader(words: str, lane: str, ratio: str | None) -> tuple[str, tuple[Cell | None, ...]]:
@@ -125,40 +83,6 @@ _CHECKPOINTS = Table(
     ),
 )
 
-_LAUNCH = Table(
-    (
-        "Two processes that do nothing, from command to prompt",
-        "by itself",
-        "under `launch`",
-        "`launch` adds (quartiles)",
-    ),
-    tuple(
-        (
-            name,
-            (
-                _cell(SECONDS, f"seconds/{name}"),
-                _cell(SECONDS, f"seconds/launch_{name}"),
-                _cell(with_range(SECONDS), f"overhead_s/{name}/median", f"overhead_s/{name}/quartiles"),
-            ),
-        )
-        for name in ("mpirun", "horovodrun")
-    ),
-)
-
-_STARTUP = Table(
-    ("From the command to the end of the first iteration, 2 processes", "seconds", "`launch` is so many times as fast"),
-    (
-        ("`launch -- train` on the scanned digits", (_cell(SECONDS, "seconds/launch_train"), None)),
-        ("a small loop on Horovod, by `launch`", (_cell(SECONDS, "seconds/launch"), None)),
-        ("the same loop, by mpirun", (_cell(SECONDS, "seconds/mpirun"), *_ratios("vs_mpirun"))),
-        ("the same loop, by horovodrun", (_cell(SECONDS, "seconds/horovodrun"), *_ratios("vs_horovodrun"))),
-        (
-            "a loop on DistributedDataParallel, by torchrun",
-            (_cell(SECONDS, "seconds/torchrun"), *_ratios("vs_torchrun")),
-        ),
-    ),
-)
-
 
 def _safety(words: str, others: str, *names: str | None) -> tuple[str, tuple[Cell | None, ...]]:
     return words, tuple(
@@ -182,37 +106,17 @@ _SAFETY = Table(
     ),
 )
 
-_ALLREDUCE = Table(
-    (
-        "Allreduce of ResNet-50's gradients, 100 MB: Horovod as `launch` starts it is so many times as fast as …",
-        "2 ranks",
-        "4 ranks",
-        "8 ranks",
-    ),
-    tuple(
-        (words, _ratios(*(f"resnet50_{key}_{ranks}_ranks" for ranks in (2, 4, 8))))
-        for key, words in {
-            "vs_mpi4py": "mpi4py's own Allreduce",
-            "vs_torch_gloo": "torch.distributed on gloo",
-            "gloo_vs_torch_gloo": "torch.distributed on gloo, Horovod over Gloo too",
-            "fused_vs_unfused": "itself without fusion",
-        }.items()
-    ),
-)
-
 KNOWN = {
-    "step_overhead": Benchmark((_STEP,)),
-    "virtual_workers": Benchmark((_FUSED,)),
+    **STEPS,
     "input_pipeline": Benchmark((_READERS, _OUR_READER)),
     "decoder_error": Benchmark((_DECODERS,)),
     "checkpoint_writing": Benchmark((_CHECKPOINTS,), left_out=("wait_background_vs_synchronous",)),
-    "launch_overhead": Benchmark((_LAUNCH,), left_out=("vs_mpirun", "vs_horovodrun")),
-    "startup": Benchmark((_STARTUP,)),
+    **STARTS,
     "safety_overhead": Benchmark(
         (_SAFETY,),
         left_out=tuple(name for name in (*_CHECKED, *_DETERMINISTIC) if name is not None),
     ),
-    "allreduce": Benchmark((_ALLREDUCE,)),
+    **ALLREDUCE,
     "minibatch_study": Benchmark(()),
     **PLANS,
 }
