@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -154,6 +154,8 @@ class Job:
 def started(contestants: Mapping[str, Contestant], first: Any) -> Iterator[dict[str, Job]]:
     """Jobs by name, each after a first request that warms it up; all are ended, or killed after a failure."""
     jobs: dict[str, Job] = {}
+    # Nobody else would continue those that are stopped.
+    handlers = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         for name, contestant in contestants.items():
             jobs[name] = Job(contestant)
@@ -163,8 +165,15 @@ def started(contestants: Mapping[str, Contestant], first: Any) -> Iterator[dict[
         for job in jobs.values():
             job.kill()
         raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     for job in jobs.values():
         job.end()
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def take_turns(

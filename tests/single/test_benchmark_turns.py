@@ -51,15 +51,20 @@ def _contestant(scripts):
     return scripts.turns.Contestant(commands, 2, {"PYTHONPATH": str(BENCHMARKS)})
 
 
+def _wait_until_stopped(pids):
+    give_up_s = time.monotonic() + 20
+    while {psutil.Process(pid).status() for pid in pids} != {psutil.STATUS_STOPPED}:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
+
+
 def test_a_job_runs_in_its_turns_alone(scripts):
     job = scripts.turns.Job(_contestant(scripts))
     pids = list(job._pids)
     try:
         first = job.turn("a")
         assert [answer[:2] for answer in first] == [[0, "a"], [1, "a"]]
-        time.sleep(0.1)
-        states = [psutil.Process(pid).status() for pid in pids]
-        assert states == [psutil.STATUS_STOPPED] * 2
+        _wait_until_stopped(pids)
         before = [sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids]
         time.sleep(0.3)
         assert [sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids] == before
@@ -81,6 +86,25 @@ def test_a_process_that_fails_is_named_and_the_others_are_ended(scripts):
     with pytest.raises(RuntimeError, match="no more of this"):
         fail()
     assert len(pids) == 2
+    assert not any(map(psutil.pid_exists, pids))
+
+
+def test_a_benchmark_that_is_told_to_end_leaves_nobody_behind(tmp_path):
+    """Stopped processes would stay for ever."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys, time, turns\n"
+        f"commands = [[sys.executable, '-c', {COUNTING!r}, rank] for rank in '10']\n"
+        f"with turns.started({{'a': turns.Contestant(commands, 2)}}, 0) as jobs:\n"
+        f"    print(*jobs['a']._pids, flush=True)\n"
+        f"    time.sleep(60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS)}
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment) as driver:
+        pids = [int(pid) for pid in driver.stdout.readline().split()]
+        _wait_until_stopped(pids)
+        driver.terminate()
+        assert driver.wait(30) == 143
     assert not any(map(psutil.pid_exists, pids))
 
 
