@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from training_jobs import (
     LAST,
-    at_once,
     images_taken,
     losses,
     newest,
@@ -95,19 +94,14 @@ def test_09_a_signal_during_the_last_validation(few_digits: Path, tmp_path: Path
 
 
 @pytest.mark.long
-def test_09_signals_over_gloo(few_digits: Path, tmp_path: Path) -> None:
-    """In warmup, in training and in validation of one run, which is started again each time."""
-    whole, out, lives = tmp_path / "whole", tmp_path / "run", [tmp_path / f"life-{life}" for life in range(3)]
+def test_09_signals_over_gloo(few_digits: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """In warmup, in training and in validation of one run, which is started again each time; it ends as over MPI."""
+    out, lives = tmp_path / "run", [tmp_path / f"life-{life}" for life in range(3)]
     signals = (("SIGTERM@1:1:reading", 2), ("SIGTERM@1:5", 6), ("SIGTERM@1:7:validating", 8))
-
-    def signalled() -> None:
-        for (signal_of, after), life in zip(signals, lives, strict=True):
-            done = train(2, few_digits, out, injected=plan(signal_of, images=life), launcher="horovodrun")
-            is_preempted(done, "SIGTERM", out, after)
-
-    undisturbed, _ = at_once(lambda: train(2, few_digits, whole, launcher="horovodrun"), signalled)
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    goes_on_as_if_undisturbed(few_digits, out, whole, *lives, launcher="horovodrun")
+    for (signal_of, after), life in zip(signals, lives, strict=True):
+        done = train(2, few_digits, out, injected=plan(signal_of, images=life), launcher="horovodrun")
+        is_preempted(done, "SIGTERM", out, after)
+    goes_on_as_if_undisturbed(few_digits, out, undisturbed, *lives, launcher="horovodrun")
 
 
 @pytest.mark.long
