@@ -2,6 +2,7 @@
 
 import socket
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from hvd_imagenet.launcher.messages import Channel, Forged
@@ -29,6 +30,11 @@ class GuardConnection:
         connection.setblocking(False)
         self.write(self.channel.greeting)
 
+    @property
+    def silent_s(self) -> float:
+        """For how long nothing has been heard."""
+        return time.monotonic() - self.heard_s
+
     def send(self, **message: Any) -> None:
         """Sends a message, once the guard has greeted."""
         if self.channel.ready:
@@ -52,3 +58,22 @@ class GuardConnection:
             self.socket.send(data)
         except OSError:
             self.opened_s = self.heard_s = float("-inf")
+
+
+def longest_silent(guards: Iterable[GuardConnection], than_s: float) -> GuardConnection | None:
+    """The guard of a running rank that has been silent for longest.
+
+    Args:
+        guards: to look among.
+        than_s: for how long it must have been.
+
+    Returns:
+        None if all were heard of lately.
+
+    Example:
+        >>> longest_silent([], than_s=5.0) is None
+        True
+    """
+    running = [each for each in guards if each.state is not None and each.state.ended is None]
+    silent = [each for each in running if each.silent_s > than_s]
+    return max(silent, key=lambda each: each.silent_s, default=None)

@@ -13,12 +13,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from hvd_imagenet.launcher.environment import MONITOR_VARIABLE, SECRET_VARIABLE
-from hvd_imagenet.launcher.guard_connection import GuardConnection
+from hvd_imagenet.launcher.guard_connection import GuardConnection, longest_silent
 from hvd_imagenet.launcher.guard_link import END
-from hvd_imagenet.launcher.stalls import Pace, RankState, death, lost, slow, stall
+from hvd_imagenet.launcher.stalls import Failure, Pace, RankState, death, lost, slow, stall
 
 STALLED = 124
 """Exit code of a job that stood still, as of timeout(1)."""
@@ -31,6 +31,7 @@ Say = Callable[[str], None]
 _TICK_S = 0.5
 _PING_INTERVAL_S = 5.0
 _SILENCE_S = 20.0
+_SUSPECT_S = 5.0  # guards report every second
 _UNKNOWN_FOR_S = 10.0
 _WARN_AGAIN_S = 300.0
 _LAUNCHER_ENDS_WITHIN_S = 8.0
@@ -38,18 +39,6 @@ _LAUNCHER_WAITS_FOR_LOST_HOST_S = 1.0  # for the end of its ssh there, when all 
 _LEAVE_WITHIN_S = 30.0
 _LET_GO_AFTER_S = 7.0  # longer than guards wait for a checkpoint that is being written
 _LAST_REPORT_WITHIN_S = 5.0
-
-
-class Failure(NamedTuple):
-    """Why a job ended.
-
-    Args:
-        code: the exit code for it.
-        reason: a line for the user; None where the rank has spoken for itself.
-    """
-
-    code: int
-    reason: str | None
 
 
 class Monitor:
@@ -209,7 +198,11 @@ class Monitor:
             self._close(guard)
         elif not goes_on:
             self._close(guard)
-            if guard.state is not None:
+            if guard.state is not None and guard.state.ended is None:
+                # A launcher that has itself lost a host ends the others' guards.
+                silent = None if self._local else longest_silent(self._guards.values(), _SUSPECT_S)
+                if silent is not None:
+                    self._lose_silent(silent)
                 self._lose(guard.state, "its guard is gone")
 
     def _note(self, guard: GuardConnection, message: dict[str, Any]) -> bool:
@@ -233,6 +226,12 @@ class Monitor:
         if state.ended is None:
             state.ended = LOST
             self._fail(LOST, lost(state, why))
+
+    def _lose_silent(self, guard: GuardConnection) -> None:
+        assert guard.state is not None
+        self._close(guard)
+        guard.state.silent = True
+        self._lose(guard.state, f"its host has not been heard of for {min(guard.silent_s, _SILENCE_S):.0f} s")
 
     def _fail(self, code: int, reason: str | None) -> None:
         """Ends the job: the first failure is its cause, all others follow from it."""
@@ -264,10 +263,8 @@ class Monitor:
         for guard in list(self._guards.values()):
             if guard.state is None and now_s - guard.opened_s > _UNKNOWN_FOR_S:
                 self._close(guard)
-            elif guard.state is not None and not self._local and now_s - guard.heard_s > _SILENCE_S:
-                self._close(guard)
-                guard.state.silent = True
-                self._lose(guard.state, f"its host has not been heard of for {_SILENCE_S:.0f} s")
+            elif guard.state is not None and not self._local and guard.silent_s > _SILENCE_S:
+                self._lose_silent(guard)
         if now_s > self._end_launcher_at_s and self._launcher is not None:  # it waits for a host that is gone, perhaps
             self._launcher.send_signal(signal.SIGKILL if self._launcher_was_asked else signal.SIGTERM)
             self._launcher_was_asked = True

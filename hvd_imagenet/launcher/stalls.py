@@ -4,6 +4,7 @@ import signal
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hvd_imagenet.heartbeat import WAITING
 
@@ -11,6 +12,18 @@ from hvd_imagenet.heartbeat import WAITING
 _OF_A_STEP = ("reading", "computing", "updating")
 _SLOW_S = 5.0
 _SLOW_ITERATIONS = 10.0
+
+
+class Failure(NamedTuple):
+    """Why a job ended.
+
+    Args:
+        code: the exit code for it.
+        reason: a line for the user; None where the rank has spoken for itself.
+    """
+
+    code: int
+    reason: str | None
 
 
 @dataclass

@@ -16,7 +16,7 @@ ITERATIONS = 120
 CUT_AFTER = 15
 NOTICED_WITHIN_S = 60
 BEYOND_A_START_S = 10
-OPTIONS = ["--dtype", "float64", "--max-iterations", str(ITERATIONS), "--checkpoint-interval", "5"]
+OPTIONS = ["--dtype", "float64", "--epochs", "32", "--max-iterations", str(ITERATIONS), "--checkpoint-interval", "5"]
 LOST = "is lost: its host has not been heard of"
 GUARD = "hvd_imagenet.launcher.guard"
 # Launchers, and how they are told of the hosts.

@@ -10,7 +10,8 @@ import pytest
 from hvd_imagenet.launcher.environment import MONITOR_VARIABLE, SECRET_VARIABLE
 from hvd_imagenet.launcher.guard_link import END
 from hvd_imagenet.launcher.messages import Channel
-from hvd_imagenet.launcher.monitor import Failure, Monitor
+from hvd_imagenet.launcher.monitor import Monitor
+from hvd_imagenet.launcher.stalls import Failure
 
 TIMEOUT_S = 20
 REMEDY = "; look at the log of vm, or have the job started again with --max-restarts"
@@ -145,6 +146,22 @@ def test_a_host_that_falls_silent_is_lost(monitor: Monitor, said: list[str], mon
     # It waits for that host, perhaps.
     assert monitor._launcher is not None
     assert monitor._launcher.wait(timeout=5) == -signal.SIGTERM
+
+
+def test_a_silent_host_is_named_where_the_launcher_ends_the_others_for_it(
+    monitor: Monitor, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hvd_imagenet.launcher.monitor._SUSPECT_S", 0.5)
+    monkeypatch.setattr(monitor, "_local", False)
+    silent, other = Client(monitor, 0), Client(monitor, 1)
+    silent.report()
+    time.sleep(1.0)
+    other.report()
+    other.socket.close()
+    assert silent.hear() == ["closed"]
+    reason = f"rank 0 on vm is lost: its host has not been heard of for 1 s (computing, iteration 7){REMEDY}"
+    assert (monitor.failure, said) == (Failure(1, reason), [f"launch: {reason}"])
+    assert monitor.silent_ranks == [0]
 
 
 def test_a_stall_ends_all_and_names_the_culprit(monitor: Monitor, said: list[str]) -> None:
