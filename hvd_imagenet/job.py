@@ -1,6 +1,7 @@
 """How a process leaves a job that it cannot finish: at once, so that no other waits for it."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from hvd_imagenet.heartbeat import during
 Result = TypeVar("Result")
 _MISMATCH = "Mismatched"  # so Horovod begins what it says of shapes, dtypes and operations that differ
 _LAST_CHECKPOINT_S = 5.0  # within it one that is being written is whole, unless the disk hangs
+_TURN_S, _TURNS = 0.75, 5  # longer than a guard waits between the two
 AFTER_SPOKESMAN_S = 3
 """The launcher ends a job within this time of the spokesman's exit; were there none, the others speak then."""
 
@@ -103,8 +105,11 @@ def in_job(communicator: Communicator, leave: Callable[[], None], action: Callab
         leave_together()  # else the exit of the one that tells the user would wait for the others
         raise
     except UserError as error:
-        # Ranks that meet one bad image in the same iteration speak in turn: the first ends the job before the next.
-        time.sleep(min(communicator.rank, 20) * 0.25)
+        if communicator.size > 1:
+            # Ranks that meet bad images in one iteration speak in turn, and the first ends the job before the next:
+            # its guard asks a rank to go, in vain where a run has taken that for a preemption, and ends it then.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(_TURN_S * (1 + min(communicator.rank, _TURNS)))
         abort_job(f"error: {error}", exit_code=2)
     leave_together()
     return result
