@@ -227,8 +227,8 @@ def pip_settings() -> tuple[str, dict[str, Path]]:
         for each in values:
             # The pages of an index in a folder name files beside it.
             path = Path(each.removeprefix("file://")).parent if each.startswith("file://") else Path(each)
-            if path.is_absolute() and path.is_dir():
-                volumes[str(path)] = path
+            if path.is_absolute() and path.exists():
+                volumes.setdefault(str(path), path)
     return "[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()), volumes
 
 
