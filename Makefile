@@ -97,7 +97,7 @@ $(BENCH_VENV)/.installed: setup.cfg setup.py constraints.txt $(wildcard csrc/*)
 	@$(BENCH_VENV)/bin/python $(INSTALL) --no-build-isolation --editable ".[bench]"
 	@touch $@
 
-# About two and a half hours: steps 28 minutes, cycle times 12, virtual workers 9, starts 5, allreduce 22, checkpoints 11, safety
+# About two and a half hours, an estimate: steps 28 minutes, cycle times 12, virtual workers 9, starts 5, allreduce 22, checkpoints 11, safety
 # 22, scaling lab 32 (as root, and of points that its file lacks), readers 8. What fails is named at the end.
 bench: setup cluster-packages $(BENCH_VENV)/.installed  ## measure README's tables, but decoders' errors and the study; two and a half hours
 	@failed=; measure() { \

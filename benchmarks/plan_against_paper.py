@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from step_overhead import provenance
+from provenance import provenance
 
 from hvd_imagenet.planner.outlook import stops_scaling
 from hvd_imagenet.planner.paper import BASELINE, LOAD, anchored, cluster_of_the_paper, compare, unfitted

@@ -23,8 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from provenance import cpu_name as cpu_name
-from provenance import provenance as provenance
+from provenance import provenance
 from step_contestants import (
     KERAS_RESNET8,
     KERAS_RESNET20,
