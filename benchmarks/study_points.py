@@ -100,7 +100,8 @@ def table1() -> Iterator[Point]:
     yield Point(f"{base().reference_minibatch}, the reference", at(base().reference_minibatch), SEEDS, "23.60 ± 0.12")
     for size in (LARGE, LARGER):
         for warmup, error in of_paper.items():
-            yield Point(f"{size}, {warmup} warmup", at(size, warmup=warmup), SEEDS, error)
+            label = f"{size}, {'no' if warmup == 'none' else warmup} warmup"
+            yield Point(label, at(size, warmup=warmup), SEEDS, error)
 
 
 def table2a() -> Iterator[Point]:
@@ -159,7 +160,7 @@ def frameworks() -> Iterator[Point]:
     """One recipe in both frameworks on 1, 2 and 4 processes."""
     for framework in ("torch", "keras"):
         for processes in (1, 2, 4):
-            label = f"{framework}, {processes} processes"
+            label = f"{framework}, {processes} process{'es' if processes > 1 else ''}"
             yield Point(label, at(256), framework=framework, processes=processes)
 
 
@@ -190,9 +191,13 @@ def quick() -> dict[str, list[Point]]:
     return {"QUICK": [Point(f"kn {kn}", dataclasses.replace(small, minibatch=kn), seeds=1) for kn in (64, 128)]}
 
 
-def chosen(only: list[str] | None) -> dict[str, list[Point]]:
-    """The points of some studies, of all if None."""
-    return {name: list(make()) for name, make in STUDIES.items() if only is None or name in only}
+def chosen(only: list[str] | None, seeds: int | None = None) -> dict[str, list[Point]]:
+    """The points of some studies, of all if None, with so many seeds at most."""
+    studies = {name: list(make()) for name, make in STUDIES.items() if only is None or name in only}
+    return {
+        name: [dataclasses.replace(point, seeds=min(point.seeds, seeds or SEEDS)) for point in points]
+        for name, points in studies.items()
+    }
 
 
 def runs_of(studies: dict[str, list[Point]]) -> list[Run]:

@@ -144,3 +144,7 @@ def test_minibatch_study_lists_its_runs(tmp_path: Path) -> None:
     assert done.stdout.startswith("0 of 35 runs done, ")
     assert "24.84 ± 0.37" in done.stdout
     assert not (tmp_path / "none.csv").exists()
+    few = run([*command, str(tmp_path / "none.csv"), "--seeds", "1"], timeout_s=60, cwd=ROOT)
+    assert few.stdout.startswith("0 of 7 runs done, ")
+    none = run([*command, str(tmp_path / "none.csv"), "--seeds", "0"], timeout_s=60, cwd=ROOT)
+    assert (none.returncode, none.stderr.splitlines()[-1]) == (2, "minibatch_study.py: error: --seeds must be 1 or more")
