@@ -1,6 +1,7 @@
 #!/bin/bash
 # docker run IMAGE WORDS: a command of hvd-imagenet (train, launch, doctor, …), any program on PATH, or one of these:
-#   reproduce [OPTIONS OF launch] [-- OPTIONS OF train]   trains on scanned digits, by default with 2 processes
+#   reproduce [OPTIONS OF minibatch_study.py]             the paper's Figure 1 and Table 1 on small images, one seed
+#   digits [OPTIONS OF launch] [-- OPTIONS OF train]      trains on scanned digits, by default with 2 processes
 #   ssh-worker                                            waits for a job of another container
 #   ssh-keys                                              makes the key pair that a job's containers share
 set -euo pipefail
@@ -30,6 +31,11 @@ needs_gpu_unless_hosts() {
 }
 
 reproduce() {
+    exec env CUDA_VISIBLE_DEVICES= python3 /usr/local/share/hvd_imagenet/benchmarks/minibatch_study.py \
+        --only FIGURE1 TABLE1 --seeds 1 --csv minibatch_study.csv --json minibatch_study.json "$@"
+}
+
+digits() {
     local launch=()
     while [ $# -gt 0 ] && [ "$1" != -- ]; do
         launch+=("$1")
@@ -63,6 +69,7 @@ ssh_keys() {
 
 case ${1:-} in
     reproduce) shift && reproduce "$@" ;;
+    digits) shift && digits "$@" ;;
     ssh-worker) ssh_worker ;;
     ssh-keys) ssh_keys ;;
     *)

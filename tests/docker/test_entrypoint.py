@@ -10,6 +10,10 @@ import pytest
 ENTRYPOINT = Path(__file__).parents[2] / "docker" / "entrypoint.sh"
 LAUNCH = "hvd-imagenet launch"
 DIGITS = "-- train --recipe digits --data data/digits"
+STUDY = (
+    "python3 /usr/local/share/hvd_imagenet/benchmarks/minibatch_study.py --only FIGURE1 TABLE1 --seeds 1 "
+    "--csv minibatch_study.csv --json minibatch_study.json"
+)
 
 
 def _say_words(path: Path) -> None:
@@ -20,10 +24,11 @@ def _say_words(path: Path) -> None:
 def _run(tmp_path: Path, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("hvd-imagenet", "sleep", "my-program", *variables.pop("programs", "").split()):
+    for name in ("hvd-imagenet", "sleep", "my-program", "python3", *variables.pop("programs", "").split()):
         _say_words(programs / name)
     (programs / "sleep").write_text("#!/bin/sh\n")
-    (programs / "sh").symlink_to(shutil.which("sh") or "")
+    for name in ("sh", "env"):
+        (programs / name).symlink_to(shutil.which(name) or "")
     environment = {"PATH": str(programs), "HOME": str(tmp_path), **variables}
     bash = shutil.which("bash") or ""
     return subprocess.run(
@@ -38,10 +43,12 @@ def _run(tmp_path: Path, *words: str, **variables: str) -> "subprocess.Completed
         (["train", "--seed", "1"], "hvd-imagenet train --seed 1"),
         (["export", "--to", "keras"], "hvd-imagenet export --to keras"),  # `export` is a word of bash, too
         (["my-program", "a b"], "my-program a b"),
-        (["reproduce"], f"{LAUNCH} -np 2 {DIGITS}"),
-        (["reproduce", "-np", "4"], f"{LAUNCH} -np 4 {DIGITS}"),
-        (["reproduce", "--", "--epochs", "1"], f"{LAUNCH} -np 2 {DIGITS} --epochs 1"),
-        (["reproduce", "-H", "a,b", "--", "--out", "o"], f"{LAUNCH} -H a,b {DIGITS} --out o"),
+        (["reproduce"], STUDY),
+        (["reproduce", "--seeds", "3"], f"{STUDY} --seeds 3"),
+        (["digits"], f"{LAUNCH} -np 2 {DIGITS}"),
+        (["digits", "-np", "4"], f"{LAUNCH} -np 4 {DIGITS}"),
+        (["digits", "--", "--epochs", "1"], f"{LAUNCH} -np 2 {DIGITS} --epochs 1"),
+        (["digits", "-H", "a,b", "--", "--out", "o"], f"{LAUNCH} -H a,b {DIGITS} --out o"),
     ],
 )
 def test_words(tmp_path: Path, words: list[str], ran: str) -> None:
@@ -50,7 +57,7 @@ def test_words(tmp_path: Path, words: list[str], ran: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["train"], ["evaluate"], ["reproduce"], ["launch", "-np", "2", "--", "train", "-H"], ["ssh-worker"]]
+    "words", [["train"], ["evaluate"], ["digits"], ["launch", "-np", "2", "--", "train", "-H"], ["ssh-worker"]]
 )
 def test_image_for_gpus_without_one(tmp_path: Path, words: list[str]) -> None:
     done = _run(tmp_path, *words, HVD_IMAGENET_CUDA="13.0.2")

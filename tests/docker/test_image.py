@@ -26,7 +26,8 @@ MAX_ERROR_PERCENT = 5.0
 # The order in which threads add up is not the same for another number of them.
 ONE_THREAD = "OMP_NUM_THREADS=1"
 # As they stand in README.
-REPRODUCE = "docker run --rm --shm-size 1g hvd_imagenet reproduce"
+DIGITS = "docker run --rm --shm-size 1g hvd_imagenet digits"
+REPRODUCE = "docker run --rm --volume study:/job hvd_imagenet reproduce"
 TRAIN = (
     "docker run --rm --shm-size 1g --volume /data/imagenet:/data/imagenet:ro --volume runs:/job hvd_imagenet "
     "launch -- train --data /data/imagenet"
@@ -101,7 +102,7 @@ def test_what_is_in_it(engine: Engine, image: str) -> None:
     )
     assert licences == "".join((ROOT / name).read_text() for name in ("LICENSE", "NOTICE"))
     # No program has the name of a command, which would be run in its place.
-    assert _in_container(engine, image, f"which {' '.join(COMMANDS)} reproduce ssh-worker ssh-keys; true") == ""
+    assert _in_container(engine, image, f"which {' '.join(COMMANDS)} digits reproduce ssh-worker ssh-keys; true") == ""
 
 
 def test_words_of_run(engine: Engine, image: str) -> None:
@@ -124,7 +125,7 @@ def test_doctor(engine: Engine, image: str) -> None:
 @pytest.fixture(scope="module")
 def main_job(engine: Engine, image: str, main_volume: str) -> dict[str, list[dict[str, str]]]:
     """The tables of the main job on 2 processes of one container, by README's line; the run stays in a volume."""
-    docker, run, *words = shlex.split(shown(REPRODUCE))
+    docker, run, *words = shlex.split(shown(DIGITS))
     assert (docker, run, words[-2]) == ("docker", "run", image)
     job = ("--volume", f"{main_volume}:/job")
     done = engine.run("run", *job, "--env", ONE_THREAD, *words, "--", "--out", "run", timeout_s=900)
@@ -164,7 +165,7 @@ def test_images_of_the_host_and_a_volume_for_runs(engine: Engine, image: str, vo
 def test_image_for_gpus_without_one(engine: Engine, image: str) -> None:
     """The entry point is the same in both images, but for this variable."""
     began_s = time.monotonic()
-    done = engine.run("run", "--rm", "--env", "HVD_IMAGENET_CUDA=13.0.2", image, "reproduce", timeout_s=60)
+    done = engine.run("run", "--rm", "--env", "HVD_IMAGENET_CUDA=13.0.2", image, "digits", timeout_s=60)
     assert time.monotonic() - began_s < 30
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
@@ -173,9 +174,20 @@ def test_image_for_gpus_without_one(engine: Engine, image: str) -> None:
     assert _containers(engine) == ""
 
 
+def test_reproduce(engine: Engine, image: str, volume: str) -> None:
+    """README's line, with two runs of seconds in the place of Figure 1 and Table 1."""
+    docker, run, *words = shlex.split(shown(REPRODUCE, {"study:": f"{volume}:"}))
+    assert (docker, run) == ("docker", "run")
+    done = engine.run("run", *words, "--quick", timeout_s=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 runs done" in done.stdout
+    found = _in_container(engine, image, "cat minibatch_study.json", "--volume", f"{volume}:/job")
+    assert [point["label"] for point in json.loads(found)["points"]] == ["kn 64", "kn 128"]
+
+
 def test_stop_leaves_a_checkpoint(engine: Engine, image: str, volume: str) -> None:
     job = ("--name", "stopped", "--volume", f"{volume}:/job")
-    started = engine.run("run", "--detach", *job, image, "reproduce", "--", "--out", "run", timeout_s=60)
+    started = engine.run("run", "--detach", *job, image, "digits", "--", "--out", "run", timeout_s=60)
     assert started.returncode == 0, started.stderr
     give_up_at_s = time.monotonic() + 300
     look = ("exec", "stopped", "cat", "run/iterations.csv")

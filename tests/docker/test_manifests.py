@@ -108,7 +108,7 @@ def test_compose_has_a_head_and_three_workers() -> None:
     assert workers == ["worker1", "worker2", "worker3"]
     assert services.keys() == {"keys", "head", *workers}
     head = services["head"]
-    assert head["command"] == ["reproduce", "-H", ",".join(f"{name}:1" for name in workers)]
+    assert head["command"] == ["digits", "-H", ",".join(f"{name}:1" for name in workers)]
     assert head["depends_on"] == workers
     for service in services.values():
         assert (service["image"], service["pull_policy"]) == ("hvd_imagenet", "never")
