@@ -55,6 +55,7 @@ def cluttered_digits() -> Recipe:
         minibatch=64,
         per_worker=16,
         epochs=18,
+        reference_lr=0.4,
         reference_minibatch=64,
         warmup_epochs=1,
         decay_epochs=(6, 12, 16),

@@ -142,7 +142,7 @@ def test_rates_are_in_order_and_named_by_their_height(tmp_path):
     axes = Canvas().subplots()
     _figures(tmp_path, REFERENCE, *points)["figure5"].panels[0].draw(axes)
     labels = [label.split(":")[0] for label in axes.get_legend_handles_labels()[1]]
-    assert labels == ["kn 64", "η 0.1", "η 0.8", "η 1.6", "η 3.2"]
+    assert labels == ["kn 64", "η 0.4", "η 0.8", "η 3.2", "η 6.4"]
 
 
 def test_files_are_whole_and_the_same_again(tmp_path):
