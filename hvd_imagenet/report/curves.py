@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from hvd_imagenet.report.groups import Group
 from hvd_imagenet.report.palette import INK, colour, dashes
@@ -36,7 +36,7 @@ def draw_curves(axes: Axes, groups: Sequence[Group], column: str) -> None:
         for run in _going_on(group):
             label = None if len(mean) else group.label
             axes.plot(run.epochs["epoch"] + 1, run.epochs[column], **_style(number, label))  # type: ignore[arg-type]
-    axes.set_xlabel("epochs")
+    whole_epochs(axes)
     axes.set_ylabel("error (%)")
     if not log_if_wide(axes, "y", _heights(axes)):
         axes.set_ylim(bottom=0)
@@ -73,6 +73,16 @@ def draw_losses(axes: Axes, groups: Sequence[Group]) -> None:
     axes.set_ylabel("loss")
 
 
+def whole_epochs(axes: Axes) -> None:
+    """Makes the horizontal axis one of epochs, with whole numbers at its ticks.
+
+    Args:
+        axes: that were drawn onto.
+    """
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=(1, 2, 3, 5, 6, 10)))
+    axes.set_xlabel("epochs")
+
+
 def log_if_wide(axes: Axes, name: Literal["x", "y"], values: Sequence[float]) -> bool:
     """Makes an axis logarithmic where its values are far apart, and writes its numbers out.
 
@@ -89,7 +99,9 @@ def log_if_wide(axes: Axes, name: Literal["x", "y"], values: Sequence[float]) ->
         return False
     axis = axes.xaxis if name == "x" else axes.yaxis
     (axes.set_xscale if name == "x" else axes.set_yscale)("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(finite) < _DECADES * min(finite) else (1,)))
+    # What is drawn may reach farther than the values: from the first iteration to the number of them.
+    low, high = axes.get_xlim() if name == "x" else axes.get_ylim()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < _DECADES * low else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
     return True

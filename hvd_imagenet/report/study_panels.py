@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from hvd_imagenet.report.curves import over_seeds
+from hvd_imagenet.report.curves import over_seeds, whole_epochs
 from hvd_imagenet.report.minibatches import images_words
 from hvd_imagenet.report.palette import INK, MARKERS, SERIES, colour
 from hvd_imagenet.report.study import Point
@@ -116,8 +116,7 @@ def draw_epochs(axes: Axes, points: Sequence[tuple[str, Point]], column: str, re
                 name = label if label not in axes.get_legend_handles_labels()[1] else None
                 axes.plot(errors.index, errors, ":", color=shade, linewidth=1.2, label=name)
                 axes.plot(errors.index[-1], errors.iloc[-1], "x", color=shade, markersize=_CROSS, markeredgewidth=1.8)
-    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=(1, 2, 3, 5, 6, 10)))
-    axes.set_xlabel("epochs")
+    whole_epochs(axes)
     axes.set_ylabel(f"{'validation' if column == 'val_error' else 'training'} error (%)")
     scale_errors(axes, [float(height) for line in axes.get_lines() for height in np.asarray(line.get_ydata())])
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.report import palette
-from hvd_imagenet.report.curves import draw_curves, draw_losses, over_seeds, smoothed
+from hvd_imagenet.report.curves import draw_curves, draw_losses, log_if_wide, over_seeds, smoothed, whole_epochs
 from hvd_imagenet.report.figures import figures_of, inline_svg, save
 from hvd_imagenet.report.groups import grouped
 from hvd_imagenet.report.minibatches import draw_by_minibatch, draw_paper, minibatch_lines
@@ -145,6 +145,19 @@ def test_axes_are_logarithmic_where_values_are_far_apart(tmp_path, sizes, errors
     draw_losses(losses, groups)
     draw_curves(curves, groups, "val_error")
     assert (losses.get_xscale(), curves.get_yscale()) == scales
+
+
+def test_numbers_of_a_long_logarithmic_axis_are_powers_of_ten(axes):
+    """As many iterations, but drawn from the first."""
+    axes.plot([1, 8000], [1, 1])
+    assert log_if_wide(axes, "x", [500.0, 8000.0])
+    assert {np.log10(tick) % 1 for tick in axes.get_xticks()} == {0.0}
+
+
+def test_epochs_are_whole(axes):
+    axes.plot([1, 18], [1, 1])
+    whole_epochs(axes)
+    assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
 def test_runs_of_one_seed_count_as_one_in_curves():
