@@ -231,16 +231,25 @@ def _drawn(panels: Sequence[Panel], salt: str, grid: Grid = Grid()) -> Canvas:
         rows, (width, height) = -(-len(panels) // columns), grid.inches
         canvas = Canvas(figsize=(width * columns, height * rows), layout="constrained")
         places = list(canvas.subplots(rows, columns, squeeze=False, sharey=grid.same_heights).flat)
-        entries = 0
         for axes, panel in zip(places, panels, strict=False):
             axes.set_title(panel.title)
             axes.set_axisbelow(True)
             panel.draw(axes)
-            entries = max(entries, _legend(axes, grid.legend_inside))
+        lines = _legends(places[: len(panels)], columns, grid.legend_inside)
         _leave_out(places, len(panels), columns, grid.same_heights)
         if not grid.legend_inside:
-            canvas.set_size_inches(width * columns, height * rows + _LEGEND_LINE_INCHES * entries)
+            canvas.set_size_inches(width * columns, height * rows + _LEGEND_LINE_INCHES * lines)
     return canvas
+
+
+def _legends(places: Sequence[Axes], columns: int, inside: bool) -> int:
+    """Lines of the longest legend; one below a panel serves the panels above, too, if they have the same curves."""
+    lines = 0
+    for axes, below in zip(places, [*places[columns:], *[None] * columns], strict=False):
+        shared = below and axes.get_legend_handles_labels()[1] == below.get_legend_handles_labels()[1]
+        if inside or not shared:
+            lines = max(lines, _legend(axes, inside))
+    return lines
 
 
 def _legend(axes: Axes, inside: bool) -> int:
@@ -253,7 +262,7 @@ def _legend(axes: Axes, inside: bool) -> int:
         legend.set_in_layout(False)
     else:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1, fontsize=8)
-    return len(labels)
+    return "\n".join(labels).count("\n") + 1
 
 
 def _leave_out(places: Sequence[Axes], panels: int, columns: int, same_heights: bool) -> None:

@@ -17,6 +17,7 @@ from hvd_imagenet.report.study_words import CAPTIONS
 
 _PAPERS_REFERENCE = 256
 _OWN_HEIGHTS = ("figure1", "per_worker", "lars")
+_LEGEND_BELOW = ("figure2", "figure5")  # the curves leave it no room
 _README_INCHES = 9.2
 _HEIGHTS = {2: 3.2}
 _HEIGHT = 2.7  # of narrower panels
@@ -41,7 +42,7 @@ def study_figures(study: Study) -> list[Figure]:
         "figure1": _minibatches(study),
         "figure2": _warmups(study),
         "figure3": _against_reference(study),
-        "figure5": _variants(study, _RATE, lambda point: f"η {_peak_lr(point):g}"),
+        "figure5": _variants(study, _RATE, lambda point: f"η {_peak_lr(point):.3g}"),
         "last_gamma": _variants(study, ("zero_last_gamma",), _gamma),
         "per_worker": _per_worker(study),
         "lars": _lars(study),
@@ -55,7 +56,7 @@ def study_figures(study: Study) -> list[Figure]:
 
 def _grid(name: str, columns: int) -> Grid:
     inches = (_README_INCHES / columns, _HEIGHTS.get(columns, _HEIGHT))
-    return Grid(columns, inches, same_heights=name not in _OWN_HEIGHTS, legend_inside=True)
+    return Grid(columns, inches, same_heights=name not in _OWN_HEIGHTS, legend_inside=name not in _LEGEND_BELOW)
 
 
 def _minibatches(study: Study) -> Panels:

@@ -1,3 +1,4 @@
+import dataclasses
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -143,6 +144,19 @@ def test_rates_are_in_order_and_named_by_their_height(tmp_path):
     _figures(tmp_path, REFERENCE, *points)["figure5"].panels[0].draw(axes)
     labels = [label.split(":")[0] for label in axes.get_legend_handles_labels()[1]]
     assert labels == ["kn 64", "η 0.4", "η 0.8", "η 3.2", "η 6.4"]
+
+
+def test_a_legend_below_serves_the_panels_above(tmp_path):
+    """Inside a panel it would lie on the curves."""
+    figures = _figures(tmp_path, REFERENCE, rows_of([20.0], reference_lr=0.2), rows_of([21.0], zero_last_gamma=False))
+    written = {path.stem: path.read_text() for path in save(list(figures.values()), tmp_path) if path.suffix == ".svg"}
+    assert len(figures["figure5"].panels) == len(figures["last_gamma"].panels) == 2
+    assert [written["figure5"].count(f">η {rate}: ") for rate in (0.2, 0.4)] == [2, 2]
+    assert written["figure5"].count("legend_") == 2
+    panel, grid = figures["figure5"].panels[0], dataclasses.replace(figures["figure5"].grid, columns=1)
+    drawn = dataclasses.replace(figures["figure5"], panels=(panel, panel), grid=grid)
+    (text,) = (path.read_text() for path in save([drawn], tmp_path / "one") if path.suffix == ".svg")
+    assert text.count("legend_") == 1
 
 
 def test_files_are_whole_and_the_same_again(tmp_path):
