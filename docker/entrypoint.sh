@@ -31,6 +31,7 @@ needs_gpu_unless_hosts() {
 }
 
 reproduce() {
+    # One thread of a CPU a run, also in the image for GPUs.
     exec env CUDA_VISIBLE_DEVICES= python3 /usr/local/share/hvd_imagenet/benchmarks/minibatch_study.py \
         --only FIGURE1 TABLE1 --seeds 1 --csv minibatch_study.csv --json minibatch_study.json "$@"
 }

@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 BASE = re.findall(r"debian:[\d.]+-slim", DOCKERFILE.read_text())[0]
 IMAGE = "hvd_imagenet"
+# The order in which threads add up is not the same for another number of them.
+ONE_THREAD = "OMP_NUM_THREADS=1"
 # As it stands in README.
 BUILD = "docker build --file docker/Dockerfile --tag hvd_imagenet ."
 PODMAN_TOOLS = {
