@@ -81,7 +81,7 @@ class Lab:
         self, setting: Setting, factor: float, unmeasured: int, measured: int, timeline: Path | None = None
     ) -> dict[str, Any]:
         """Seconds of the steps of a setting, and how busy the cores were."""
-        profile = scaled(setting.profile, factor)
+        profile = scaled(setting.profile, factor, setting.ranks)
         job = {
             "layers": [[layer.tensors, layer.forward_s, layer.backward_s] for layer in profile.layers],
             **{"other_s": profile.other_s, "spread": setting.spread},

@@ -23,7 +23,7 @@ PAPERS_LATENCY_US = 14.4  # the P100's profile says why
 # Between processes of one host nothing is shaped: Gloo's bus bandwidth there, which only --quick depends on.
 INSIDE_BYTES_PER_S = 0.6e9
 # Gloo has one ring through all ranks; MPI's algorithms are those that `launch --allreduce-algorithm` names.
-ALGORITHMS = {"gloo": "flat-ring", "ring": "flat-ring", "rabenseifner": "halving-doubling"}
+ALGORITHMS = {"gloo": "gloo-ring", "ring": "flat-ring", "rabenseifner": "halving-doubling"}
 # What the devices are: a profile and the network that they train.
 HERE = Path(__file__).parent / "profiles" / "epyc.json"
 DEVICES = {"p100": ("p100", "resnet50"), "epyc": (str(HERE), "resnet20")}
@@ -160,12 +160,15 @@ def assumed_messages(setting: Setting, factor: float) -> Messages:
     return Messages(message_s, setting.messages * message_s)
 
 
-def scaled(profile: Profile, factor: float) -> Profile:
-    """The device as the lab has it: slower, with smaller tensors; without stragglers of its own."""
+def scaled(profile: Profile, factor: float, ranks: int) -> Profile:
+    """The device as the lab has it: slower, with smaller tensors; without stragglers of its own.
+
+    No tensor has fewer numbers than Gloo sends segments of it, as none has undiluted: empty ones are left out.
+    """
     layers = tuple(
         Layer(
             layer.name,
-            tuple(max(1, round(elements / factor)) for elements in layer.tensors),
+            tuple(max(2 * ranks, round(elements / factor)) for elements in layer.tensors),
             factor * layer.forward_s,
             factor * layer.backward_s,
         )
@@ -183,7 +186,7 @@ def predicted(setting: Setting, factor: float, messages: Messages, reduce_s_per_
     """The planner's step of a setting, in the lab's time."""
     way = Link(messages.message_s, INSIDE_BYTES_PER_S)
     profile = replace(
-        scaled(setting.profile, factor),
+        scaled(setting.profile, factor, setting.ranks),
         inside=way,
         latency_s=messages.message_s,
         reduce_s_per_byte=reduce_s_per_byte,

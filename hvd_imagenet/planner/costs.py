@@ -40,6 +40,7 @@ class Link:
         return Link(self.latency_s, self.bytes_per_s / streams)
 
 
+GLOO_SEGMENT_BYTES = 1 << 20
 # (bytes, ranks, link, seconds to reduce a byte) → seconds
 Allreduce = Callable[[float, int, Link, float], float]
 
@@ -148,13 +149,46 @@ def flat_ring_s(
         >>> round(flat_ring_s(100e6, 32, 8, Link(1e-6, 60e9), Link(1e-5, 6.25e9)), 4)
         0.037
     """
+    return ring_s(size_bytes, hosts * per_host, _slower(hosts, per_host, inside, between), reduce_s_per_byte)
+
+
+def gloo_ring_s(
+    size_bytes: float, hosts: int, per_host: int, inside: Link, between: Link, reduce_s_per_byte: float = 0.0
+) -> float:
+    """The same ring as Gloo's allreduce.cc goes it: a rank's part in pairs of segments, which have 1 MiB at most.
+
+    One segment is on its way while the other is late, so that a latency hides behind the bytes of a segment.
+
+    Args:
+        size_bytes: b.
+        hosts: p.
+        per_host: g.
+        inside: between ranks of a host.
+        between: a host's link, α and β of it.
+        reduce_s_per_byte: γ.
+
+    Returns:
+        Seconds: 2(N−1)·m·max(2s·β, s·β + α) + (N−1)/N·b·γ, with m pairs of segments of s = b/2mN bytes.
+
+    Example:
+        >>> round(gloo_ring_s(100e6, 32, 8, Link(1e-6, 60e9), Link(1e-5, 6.25e9)), 4)
+        0.0319
+    """
+    ranks, slower = hosts * per_host, _slower(hosts, per_host, inside, between)
+    pairs = max(1.0, size_bytes / (2 * ranks * GLOO_SEGMENT_BYTES))
+    segment_s = size_bytes / (2 * pairs * ranks) / slower.bytes_per_s
+    link_s = 2 * (ranks - 1) * pairs * max(2 * segment_s, segment_s + slower.latency_s)
+    return link_s + (ranks - 1) / ranks * size_bytes * reduce_s_per_byte
+
+
+def _slower(hosts: int, per_host: int, inside: Link, between: Link) -> Link:
+    """What sets the pace of one ring through all ranks of all hosts."""
     positive_integer("hosts", hosts)
     positive_integer("per_host", per_host)
     ways = ([inside] if per_host > 1 else []) + ([between] if hosts > 1 else [])
     if not ways:
-        return 0.0
-    slower = Link(max(way.latency_s for way in ways), min(way.bytes_per_s for way in ways))
-    return ring_s(size_bytes, hosts * per_host, slower, reduce_s_per_byte)
+        return Link(0.0, math.inf)
+    return Link(max(way.latency_s for way in ways), min(way.bytes_per_s for way in ways))
 
 
 def hierarchical_s(

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass, field, replace
 
 from hvd_imagenet.core.minibatch import Minibatch, positive_integer
-from hvd_imagenet.planner.costs import Link, flat_ring_s, halving_doubling_s, hierarchical_s, ring_s
+from hvd_imagenet.planner.costs import Link, flat_ring_s, gloo_ring_s, halving_doubling_s, hierarchical_s, ring_s
 from hvd_imagenet.planner.profile import FLOAT_BYTES, Profile
 from hvd_imagenet.planner.timeline import Exchange, Gradient, Look, Path, critical_path, reduce_overlapped
 
-ALGORITHMS = ("halving-doubling", "ring", "flat-ring")
+ALGORITHMS = ("halving-doubling", "ring", "flat-ring", "gloo-ring")
 LIMITS = ("compute", "link", "latency", "stragglers", "input", "storage")
 IMAGENET_IMAGES = 1_281_167
-_MANY_BYTES = 1e12
 _PHASES = 8  # of Horovod's cycles against the training; their mean is taken
 _HIDDEN = 0.1  # the share of a step that may be more than computation before something else is said to limit it
 
@@ -39,7 +38,7 @@ class Cluster:
     Args:
         between: a server's link; the payload's rate.
         servers_of: g, workers of a full server.
-        algorithm: halving-doubling or ring between the servers, in the paper's three phases; or one flat ring.
+        algorithm: halving-doubling or ring between the servers, in the paper's three phases; or a flat ring, or Gloo's.
         exchange: fusion and cycles.
         feeding: what limits the input of a server.
 
@@ -172,17 +171,15 @@ def simulate(profile: Profile, cluster: Cluster, load: Load, workers: int) -> St
 
 
 def _allreduce(profile: Profile, cluster: Cluster, workers: int) -> Callable[[float], float]:
-    """The seconds of an allreduce by its bytes: in all models something fixed and something for each byte."""
+    """The seconds of an allreduce by its bytes."""
     hosts, per_host = cluster.servers(workers)
     ways, reduce_s_per_byte = (profile.inside, cluster.between), profile.reduce_s_per_byte
-    if cluster.algorithm == "flat-ring":
-        cost_s = functools.partial(flat_ring_s, reduce_s_per_byte=reduce_s_per_byte)
+    if cluster.algorithm in ("flat-ring", "gloo-ring"):
+        cost_s: Callable[..., float] = flat_ring_s if cluster.algorithm == "flat-ring" else gloo_ring_s
     else:
         across = halving_doubling_s if cluster.algorithm == "halving-doubling" else ring_s
-        cost_s = functools.partial(hierarchical_s, reduce_s_per_byte=reduce_s_per_byte, across=across)
-    fixed_s = cost_s(0.0, hosts, per_host, *ways)
-    s_per_byte = (cost_s(_MANY_BYTES, hosts, per_host, *ways) - fixed_s) / _MANY_BYTES
-    return lambda size_bytes: fixed_s + size_bytes * s_per_byte
+        cost_s = functools.partial(hierarchical_s, across=across)
+    return lambda size_bytes: cost_s(size_bytes, hosts, per_host, *ways, reduce_s_per_byte)
 
 
 def _negotiation_s(profile: Profile, cluster: Cluster, workers: int) -> float:

@@ -8,6 +8,7 @@ from hvd_imagenet.planner.costs import (
     Link,
     bus_bytes_per_s,
     flat_ring_s,
+    gloo_ring_s,
     halving_doubling_s,
     hierarchical_s,
     lower_bound_s,
@@ -52,6 +53,27 @@ INSIDE, BETWEEN = Link(1.0, 8.0), Link(3.0, 2.0)
 )
 def test_flat_ring_over_hosts(hosts, per_host, seconds):
     assert flat_ring_s(24, hosts, per_host, INSIDE, BETWEEN, GAMMA) == pytest.approx(seconds)
+
+
+# Segments of b/2N bytes, two at a time: the bytes of both, or of one and its latency.
+@pytest.mark.parametrize(
+    ("hosts", "per_host", "seconds"),
+    [
+        (1, 1, 0.0),
+        (1, 2, 2 * max(2 * 0.75, 0.75 + 1) + 1.5),
+        (2, 1, 2 * max(2 * 3, 3 + 3) + 1.5),
+        (2, 2, 6 * max(2 * 1.5, 1.5 + 3) + 2.25),
+        (4, 3, 22 * max(2 * 0.5, 0.5 + 3) + 2.75),
+    ],
+)
+def test_gloo_ring_over_hosts(hosts, per_host, seconds):
+    assert gloo_ring_s(24, hosts, per_host, INSIDE, BETWEEN, GAMMA) == pytest.approx(seconds)
+
+
+# Two ranks: each has 8 MiB, in four pairs of segments of one MiB, which a link carries in a second.
+@pytest.mark.parametrize(("latency_s", "pair_s"), [(0.0, 2.0), (1.0, 2.0), (3.0, 4.0)])
+def test_segments_of_the_gloo_ring_have_one_mib_at_most(latency_s, pair_s):
+    assert gloo_ring_s(2**24, 2, 1, INSIDE, Link(latency_s, 2**20)) == pytest.approx(2 * 4 * pair_s)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_link(bytes_per_s, step_s, limited_by, parts):
 
 
 def test_latency_by_algorithm():
-    steps = {"halving-doubling": 4, "ring": 6, "flat-ring": 6}
+    steps = {"halving-doubling": 4, "ring": 6, "flat-ring": 6, "gloo-ring": 6}
     for algorithm, messages in steps.items():
         step = simulate(TOY, cluster(math.inf, 0.5, algorithm=algorithm), Load(4), 4)
         assert step.seconds == pytest.approx(16 + 0.5 * messages)
@@ -169,7 +169,7 @@ def test_where_it_stops_to_scale():
         (lambda: cluster(1.0, servers_of=0), "servers_of must be an integer of 1 or more, not 0"),
         (
             lambda: cluster(1.0, algorithm="star"),
-            "algorithm must be one of halving-doubling, ring, flat-ring, not 'star'",
+            "algorithm must be one of halving-doubling, ring, flat-ring, gloo-ring, not 'star'",
         ),
     ],
 )
