@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from hvd_imagenet.launcher.choice import LAUNCHERS
-from hvd_imagenet.launcher.tuning import ALGORITHMS, CPU_CYCLE_TIME_MS
+from hvd_imagenet.launcher.tuning import ALGORITHMS, BOUND_CYCLE_TIME_MS, CPU_CYCLE_TIME_MS, HOST_FUSION_MB
 
 EXAMPLES = """\
 examples:
@@ -19,7 +19,8 @@ examples:
       on the nodes that Slurm gives, by srun
 
 Processes are bound to their share of the cores; OMP_NUM_THREADS,
-TF_NUM_INTRAOP_THREADS and HOROVOD_CYCLE_TIME are set unless you have set them.
+TF_NUM_INTRAOP_THREADS, HOROVOD_CYCLE_TIME and HOROVOD_FUSION_THRESHOLD are set
+where that is faster, unless you have set them.
 Of your other environment variables the processes get what Python, the
 frameworks, GPUs, MPI and Slurm read; --env NAME adds one, --env "WANDB_*" more.
 The exit code is that of the first process that failed, 124 if the job stood
@@ -68,8 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("tuning of Horovod and MPI").add_argument
     add("--timeline", type=Path, metavar="FILE", help="write Horovod's timeline of every tensor, for chrome://tracing")
     add("--autotune", action="store_true", help="let Horovod look for the best fusion threshold and cycle time")
-    add("--fusion-threshold-mb", type=float, metavar="MB", help="reduce so much at once (Horovod's default: 128)")
-    text = f"look for tensors so often (default: {CPU_CYCLE_TIME_MS} on CPUs, 1 on GPUs)"
+    text = f"reduce so much at once (default: {HOST_FUSION_MB} over MPI on one host of CPUs, else Horovod's 128)"
+    add("--fusion-threshold-mb", type=float, metavar="MB", help=text)
+    text = f"look for tensors so often (default: {CPU_CYCLE_TIME_MS} on CPUs, {BOUND_CYCLE_TIME_MS} where MPI has bound"
+    text += " all ranks of one host to their cores, 1 on GPUs)"
     add("--cycle-time-ms", type=float, metavar="MS", help=text)
     add("--hierarchical-allreduce", action="store_true", help="NCCL within hosts, MPI between them")
     text = f"over MPI: {', '.join(ALGORITHMS)} (default: MPI chooses by size and processes)"

@@ -58,7 +58,7 @@ def hydra_command(mpirun: str, version: tuple[int, ...], start: Start) -> list[s
         >>> print(*hydra_command("mpirun", (4, 0), Start(2, ["true"], Machine(2, 0, True))))
         ... # doctest: +NORMALIZE_WHITESPACE
         mpirun -n 2 -bind-to core:1 -genv OMP_NUM_THREADS 1 -genv TF_NUM_INTRAOP_THREADS 1
-            -genv HOROVOD_CYCLE_TIME 20 true
+            -genv HOROVOD_CYCLE_TIME 2 -genv HOROVOD_FUSION_THRESHOLD 1048576 true
     """
     words = [mpirun, "-n", str(start.processes)]
     if start.places:
@@ -70,7 +70,7 @@ def hydra_command(mpirun: str, version: tuple[int, ...], start: Start) -> list[s
         words += ["-iface", start.interface]
     cores, fullest = start.machine.cores, start.fullest
     words += ["-bind-to", f"core:{cores // fullest}" if start.machine.whole and fullest <= cores else "none"]
-    variables = start.variables | mpich_variables(start.chosen, version) | start.network_variables
+    variables = start.mpi_variables | mpich_variables(start.chosen, version) | start.network_variables
     if start.places:
         words += ["-genvlist", ",".join(name for name in start.forwarded if name not in variables)]
     for name, value in variables.items():

@@ -49,7 +49,7 @@ def srun_command(srun: str, start: Start) -> list[str]:
         >>> words[-2].split(",")[:2]
         ['--export=HOME', 'HOROVOD_CYCLE_TIME']
     """
-    variables = start.variables
+    variables = start.mpi_variables
     # Slurm offers munge as well, without which Open MPI's wheel was built, as each rank would say at length.
     if "PMIX_MCA_psec" not in start.environment:
         variables["PMIX_MCA_psec"] = "native"

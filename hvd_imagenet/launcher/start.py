@@ -56,8 +56,16 @@ class Start:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The variables that every launcher sets: names and values."""
-        values = tuning_variables(self.fullest, self.machine, self.environment, self.chosen)
+        """The variables that horovodrun sets: names and values."""
+        return self._variables(mpi_within_host=False)
+
+    @property
+    def mpi_variables(self) -> dict[str, str]:
+        """Those that launchers of MPI set."""
+        return self._variables(mpi_within_host=len(self.places) < 2)
+
+    def _variables(self, mpi_within_host: bool) -> dict[str, str]:
+        values = tuning_variables(self.fullest, self.machine, self.environment, self.chosen, mpi_within_host)
         return values | ({TERMINAL_VARIABLE: "1"} if self.terminal else {})
 
     @property

@@ -7,10 +7,13 @@ from pathlib import Path
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.machine import Machine
 
-# Horovod's background thread looks for work once a cycle. At its default of 1 ms it takes a core that computes
-# away for long enough to cost a CPU run a third of its speed; a GPU's processes have cores to spare. A long cycle lets
-# steps wait. benchmarks/cycle_time.py weighs one against the other: benchmarks/results/cycle_time.json, of_fastest.
-CPU_CYCLE_TIME_MS = 20
+# Horovod's background thread looks for work once a cycle. Often, and it takes a core from what computes there, unless
+# each rank has cores of its own and MPI yields them; rarely, and steps wait. A GPU's processes keep Horovod's 1 ms.
+# benchmarks/cycle_time.py weighs one against the other: benchmarks/results/cycle_time.json, of_fastest.
+CPU_CYCLE_TIME_MS, BOUND_CYCLE_TIME_MS = 5, 2
+# Within a host messages are copies in memory, the faster the better they fit into caches. What is fused is copied twice
+# more, and is more than a cache holds: benchmarks/results/allreduce.json, fusion_threshold_mb.
+HOST_FUSION_MB = 1
 _MOST_MB, _MOST_MS = 2**20, 10**5
 
 # What `--allreduce-algorithm` takes → the number of Open MPI's coll/tuned.
@@ -87,7 +90,11 @@ DEFAULT = Tuning()
 
 
 def tuning_variables(
-    processes: int, machine: Machine, environment: Mapping[str, str], chosen: Tuning = DEFAULT
+    processes: int,
+    machine: Machine,
+    environment: Mapping[str, str],
+    chosen: Tuning = DEFAULT,
+    mpi_within_host: bool = False,
 ) -> dict[str, str]:
     """The variables that a run on this machine needs to be fast, less those that the user has set.
 
@@ -96,19 +103,23 @@ def tuning_variables(
         machine: what they share.
         environment: the variables that they inherit.
         chosen: by the user's options, which win over the environment.
+        mpi_within_host: whether MPI reduces, and all processes are on one host.
 
     Returns:
         Names and values. Threads: an equal share of the cores for PyTorch and numpy (OpenMP) and for TensorFlow.
 
     Example:
         >>> tuning_variables(2, Machine(cores=8, gpus=0, whole=True), {"OMP_NUM_THREADS": "1"})
-        {'TF_NUM_INTRAOP_THREADS': '4', 'HOROVOD_CYCLE_TIME': '20'}
+        {'TF_NUM_INTRAOP_THREADS': '4', 'HOROVOD_CYCLE_TIME': '5'}
     """
     threads = str(max(1, machine.cores // processes))
     values = {"OMP_NUM_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads}
     # Horovod does not tune what is set.
     if machine.gpus == 0 and not chosen.autotune:
-        values["HOROVOD_CYCLE_TIME"] = str(CPU_CYCLE_TIME_MS)
+        bound = mpi_within_host and machine.whole and processes <= machine.cores
+        values["HOROVOD_CYCLE_TIME"] = str(BOUND_CYCLE_TIME_MS if bound else CPU_CYCLE_TIME_MS)
+        if mpi_within_host:
+            values["HOROVOD_FUSION_THRESHOLD"] = str(HOST_FUSION_MB * 2**20)
     return {name: value for name, value in values.items() if name not in environment} | chosen.variables
 
 

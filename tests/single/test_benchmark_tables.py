@@ -24,8 +24,8 @@ def written():
         yield {
             "step_overhead": _steps(step_overhead),
             "cycle_time": cycle_time.result(
-                {name: [{str(ms): 0.1 + ms for ms in cycle_time.CYCLE_TIMES_MS}] * 2 for name in cycle_time.CASES},
-                cycle_time.CASES,
+                {name: [{str(ms): 0.1 + ms for ms in cycle_time.CYCLE_TIMES_MS}] * 2 for name in cycle_time.JOBS},
+                cycle_time.JOBS,
             ),
             "startup": startup.summary([dict.fromkeys(startup.TURNS, 4.5)] * 3),
             "allreduce": _allreduce(allreduce),
