@@ -9,8 +9,8 @@ HOSTS="${HOSTS:-launch/hosts}"
 export PATH="$PWD/.venv/bin:$PATH"
 # Threads of a process, for runs without GPUs: cores of a host / slots of a host.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# Without GPUs here Horovod looks every 5 ms for what is to be reduced: at its 1 ms it takes cores from the training.
-command -v nvidia-smi >/dev/null || export HOROVOD_CYCLE_TIME="${HOROVOD_CYCLE_TIME:-5}"
+# Without GPUs here Horovod looks every 20 ms for what is to be reduced: at its 1 ms it takes cores from the training.
+command -v nvidia-smi >/dev/null || export HOROVOD_CYCLE_TIME="${HOROVOD_CYCLE_TIME:-20}"
 # node1 slots=8 or node1:8, line by line → the sum, and node1:8,…; over comments and empty lines horovodrun would stumble
 placed=$(awk -v file="$HOSTS" '
     function fail(why) { print "error: " file ": " why > "/dev/stderr"; failed = 1; exit 2 }

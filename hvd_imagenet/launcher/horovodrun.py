@@ -24,7 +24,7 @@ def horovodrun_command(horovodrun: str, start: Start) -> list[str]:
         >>> from hvd_imagenet.launcher.machine import Machine
         >>> print(*horovodrun_command("horovodrun", Start(2, ["true"], Machine(2, 0, True))))
         ... # doctest: +NORMALIZE_WHITESPACE
-        env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=5 HOROVOD_GLOO_TIMEOUT_SECONDS=600
+        env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 HOROVOD_GLOO_TIMEOUT_SECONDS=600
             horovodrun --gloo --disable-cache --start-timeout 600 -np 2 true
     """
     variables = start.variables

@@ -10,7 +10,7 @@ from hvd_imagenet.launcher.machine import Machine
 # Horovod's background thread looks for work once a cycle. Often, and it takes a core from what computes there, unless
 # each rank has cores of its own and MPI yields them; rarely, and steps wait. A GPU's processes keep Horovod's 1 ms.
 # benchmarks/cycle_time.py weighs one against the other: benchmarks/results/cycle_time.json, of_fastest.
-CPU_CYCLE_TIME_MS, BOUND_CYCLE_TIME_MS = 5, 2
+CPU_CYCLE_TIME_MS, BOUND_CYCLE_TIME_MS = 20, 2
 # Within a host messages are copies in memory, the faster the better they fit into caches. What is fused is copied twice
 # more, and is more than a cache holds: benchmarks/results/allreduce.json, fusion_threshold_mb.
 HOST_FUSION_MB = 1
@@ -110,7 +110,7 @@ def tuning_variables(
 
     Example:
         >>> tuning_variables(2, Machine(cores=8, gpus=0, whole=True), {"OMP_NUM_THREADS": "1"})
-        {'TF_NUM_INTRAOP_THREADS': '4', 'HOROVOD_CYCLE_TIME': '5'}
+        {'TF_NUM_INTRAOP_THREADS': '4', 'HOROVOD_CYCLE_TIME': '20'}
     """
     threads = str(max(1, machine.cores // processes))
     values = {"OMP_NUM_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads}

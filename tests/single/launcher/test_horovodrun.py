@@ -17,7 +17,7 @@ TRAIN = ["python", "-m", "hvd_imagenet", "train", "--out", "a b"]
 GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "this machine": (
         {"processes": 2, "machine": CPU, "terminal": True},
-        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=5 HVD_IMAGENET_TERMINAL=1 "
+        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 HVD_IMAGENET_TERMINAL=1 "
         "HOROVOD_GLOO_TIMEOUT_SECONDS=600 horovodrun --gloo --disable-cache --start-timeout 600 -np 2",
     ),
     "two hosts, the second with one process fewer": (

@@ -26,7 +26,7 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "more ranks than cores, with a terminal": (
         {"processes": 3, "machine": CPU, "terminal": True},
         "mpirun -n 3 -bind-to none -genv OMP_NUM_THREADS 1 -genv TF_NUM_INTRAOP_THREADS 1 "
-        "-genv HOROVOD_CYCLE_TIME 5 -genv HOROVOD_FUSION_THRESHOLD 1048576 -genv HVD_IMAGENET_TERMINAL 1",
+        "-genv HOROVOD_CYCLE_TIME 20 -genv HOROVOD_FUSION_THRESHOLD 1048576 -genv HVD_IMAGENET_TERMINAL 1",
     ),
     "two hosts, the second with one process fewer; no value of the user's is written out": (
         {

@@ -30,13 +30,13 @@ GOLDEN = {
     "more ranks than cores": (
         {"major": 5, "processes": 3, "machine": CPU},
         "mpirun -np 3 --map-by :OVERSUBSCRIBE --bind-to none --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
-        "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=5 "
+        "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20 "
         "-x HOROVOD_FUSION_THRESHOLD=1048576",
     ),
     "a part of the machine, where binding would leave it": (
         {"major": 5, "processes": 2, "machine": Machine(cores=4, gpus=0, whole=False)},
         "mpirun -np 2 --map-by :OVERSUBSCRIBE --bind-to none --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
-        "-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_CYCLE_TIME=5 "
+        "-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_CYCLE_TIME=20 "
         "-x HOROVOD_FUSION_THRESHOLD=1048576",
     ),
     "a server of GPUs keeps Horovod's cycle": (

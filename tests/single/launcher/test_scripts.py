@@ -73,16 +73,16 @@ def test_hosts_that_horovodrun_could_not_be_given(checkout: Path, text: str, why
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: my hosts: {why}\n")
 
 
-CYCLE_OF_USER = {"HOROVOD_CYCLE_TIME": "7"}
+CYCLE_OF_USER = {"HOROVOD_CYCLE_TIME": "5"}
 
 
 @pytest.mark.parametrize("name", ["horovodrun", "mpirun"])
 @pytest.mark.parametrize(
     ("gpus", "variables", "cycle_time"),
-    [(False, {}, "5"), (False, CYCLE_OF_USER, "7"), (True, {}, ""), (True, CYCLE_OF_USER, "7")],
+    [(False, {}, "20"), (False, CYCLE_OF_USER, "5"), (True, {}, ""), (True, CYCLE_OF_USER, "5")],
 )
 def test_cycle_time(checkout: Path, name: str, gpus: bool, variables: dict[str, str], cycle_time: str) -> None:
-    """As `launch` has it: 5 ms without GPUs, else Horovod's own, unless the user has set it."""
+    """As `launch` has it: 20 ms without GPUs, else Horovod's own, unless the user has set it."""
     programs = checkout / ".venv" / "bin"
     (programs / name).write_text(TELL)
     if gpus:

@@ -19,7 +19,7 @@ TWO = [Place("node1", 2), Place("node2", 2)]
 GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "two nodes of two cores": (
         {"processes": 4, "machine": CPU, "places": TWO, "forwarded": ["HOME", "HVD_IMAGENET_MONITOR", "SLURM_CONF"]},
-        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=5 PMIX_MCA_psec=native "
+        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 PMIX_MCA_psec=native "
         "OMPI_MCA_mpi_yield_when_idle=1 "
         "srun --mpi=pmix --nodes=2 --ntasks=4 --cpus-per-task=1 --kill-on-bad-exit=1 --input=none "
         "--export=HOME,HOROVOD_CYCLE_TIME,HVD_IMAGENET_MONITOR,OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,"
