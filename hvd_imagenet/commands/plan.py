@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--storage-mb", type=float, metavar="MB/S", help="that a server reads a second (default: enough)")
     add("--image-kb", type=float, default=110, metavar="KB", help="of a stored image (default: 110, ImageNet's)")
     add = parser.add_argument_group("the exchange of gradients").add_argument
-    between = "between servers halving-doubling or ring; of all workers flat-ring, or gloo-ring, as Gloo has it"
-    add("--algorithm", choices=ALGORITHMS, default=ALGORITHMS[0], help=f"{between} (default: {ALGORITHMS[0]})")
+    text = f"between servers halving-doubling or ring; of all workers flat-ring or gloo-ring (default: {ALGORITHMS[0]})"
+    add("--algorithm", choices=ALGORITHMS, default=ALGORITHMS[0], metavar="NAME", help=text)
     add("--fusion-threshold-mb", type=float, default=128, metavar="MIB", help="0: no fusion (default: 128)")
     add("--cycle-time-ms", type=float, default=1, metavar="MS", help="between looks for gradients (default: 1)")
     add = parser.add_argument_group("the answer").add_argument
