@@ -69,7 +69,7 @@ def hydra_command(mpirun: str, version: tuple[int, ...], start: Start) -> list[s
     if start.interface:
         words += ["-iface", start.interface]
     cores, fullest = start.machine.cores, start.fullest
-    words += ["-bind-to", f"core:{cores // fullest}" if start.machine.whole and fullest <= cores else "none"]
+    words += ["-bind-to", f"core:{cores // fullest}" if start.machine.binds(fullest) else "none"]
     variables = start.mpi_variables | mpich_variables(start.chosen, version) | start.network_variables
     if start.places:
         words += ["-genvlist", ",".join(name for name in start.forwarded if name not in variables)]

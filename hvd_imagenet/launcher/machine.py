@@ -29,6 +29,15 @@ class Machine(NamedTuple):
     gpus: int
     whole: bool
 
+    def binds(self, processes: int) -> bool:
+        """Whether each of so many processes can have cores of its own.
+
+        Example:
+            >>> Machine(cores=2, gpus=0, whole=True).binds(2), Machine(cores=2, gpus=0, whole=True).binds(3)
+            (True, False)
+        """
+        return self.whole and processes <= self.cores
+
 
 def physical_cores(processors: set[int], folder: Path = _CPU_FOLDER) -> int:
     """The number of cores behind some logical processors; the hardware threads of one core count once.

@@ -54,7 +54,7 @@ def placement(processes: int, machine: Machine) -> list[str]:
         >>> placement(3, Machine(cores=2, gpus=0, whole=True))
         ['--map-by', ':OVERSUBSCRIBE', '--bind-to', 'none']
     """
-    if machine.whole and processes <= machine.cores:
+    if machine.binds(processes):
         return ["--map-by", f"slot:PE={machine.cores // processes}", "--bind-to", "core"]
     return ["--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
 

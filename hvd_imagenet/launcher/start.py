@@ -56,12 +56,12 @@ class Start:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The variables that horovodrun sets: names and values."""
+        """The variables that any launcher sets: names and values."""
         return self._variables(mpi_within_host=False)
 
     @property
     def mpi_variables(self) -> dict[str, str]:
-        """Those that launchers of MPI set."""
+        """The same where MPI reduces."""
         return self._variables(mpi_within_host=len(self.places) < 2)
 
     def _variables(self, mpi_within_host: bool) -> dict[str, str]:

@@ -11,8 +11,8 @@ from hvd_imagenet.launcher.machine import Machine
 # each rank has cores of its own and MPI yields them; rarely, and steps wait. A GPU's processes keep Horovod's 1 ms.
 # benchmarks/cycle_time.py weighs one against the other: benchmarks/results/cycle_time.json, of_fastest.
 CPU_CYCLE_TIME_MS, BOUND_CYCLE_TIME_MS = 20, 2
-# Within a host messages are copies in memory, the faster the better they fit into caches. What is fused is copied twice
-# more, and is more than a cache holds: benchmarks/results/allreduce.json, fusion_threshold_mb.
+# Within a host messages are copies in memory, and what is fused is copied twice more. ResNet-50's gradients take half
+# of the time so: benchmarks/results/allreduce.json, fusion_threshold_mb.
 HOST_FUSION_MB = 1
 _MOST_MB, _MOST_MS = 2**20, 10**5
 
@@ -116,7 +116,7 @@ def tuning_variables(
     values = {"OMP_NUM_THREADS": threads, "TF_NUM_INTRAOP_THREADS": threads}
     # Horovod does not tune what is set.
     if machine.gpus == 0 and not chosen.autotune:
-        bound = mpi_within_host and machine.whole and processes <= machine.cores
+        bound = mpi_within_host and machine.binds(processes)
         values["HOROVOD_CYCLE_TIME"] = str(BOUND_CYCLE_TIME_MS if bound else CPU_CYCLE_TIME_MS)
         if mpi_within_host:
             values["HOROVOD_FUSION_THRESHOLD"] = str(HOST_FUSION_MB * 2**20)

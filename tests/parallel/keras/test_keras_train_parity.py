@@ -22,7 +22,8 @@ SEVEN = {
 }  # fmt: skip
 FIFTY = {"dtype": "float64", "max_iterations": 50}
 # In float32 losses agree to 1e-7 until rounding takes a ReLU's input across 0, which moves an image's gradient. Over 19
-# seeds and the CPU instructions of several machines that came to 3e-5 at this rate; to 1.4e-3 at four times it.
+# seeds, three instruction sets in PyTorch, and oneDNN or not in Keras, that came to 3e-5 at this rate; over three of
+# the seeds to 1.4e-3 at four times it.
 SMALL_STEPS = {**TWELVE, "per_worker": 16, "reference_lr": 0.005}
 ON_ONE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cosine": (TWELVE, FIFTY),
