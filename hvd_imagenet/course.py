@@ -47,7 +47,7 @@ def begin(
     run.timer = CheckpointTimer(config.checkpoint_minutes)
     run.writer = BackgroundWriter(config.checkpoint_hist)
     run.signals = signals or run.signals
-    run.threads = config.threads or default_threads()
+    run.threads = None if config.synthetic else config.threads or default_threads()
     run.classes = session.train.classes
     return run
 
