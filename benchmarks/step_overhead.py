@@ -11,8 +11,8 @@ the median over rounds of (peer's seconds / ours) within a round: higher is bett
   resnet50_vs_single, one process that has the machine for itself. All per rank: 2 ranks do twice the images of one.
 - Keras: model.fit with our optimizer against the same step in two processes that nothing connects (keras_vs_single),
   against Horovod's bare grouped allreduce in it (keras_vs_bare_allreduce), and against the former plus what the latter
-  adds (keras_vs_single_net_of_allreduce: single / (ours − (bare − single))); with ResNet-20 at the cycle that `launch`
-  sets and at 1 ms (_cycle_1ms), and with ResNet-50 (keras_resnet50_…).
+  adds (keras_vs_single_net_of_allreduce: single / (ours − (bare − single))); with ResNet-20, and with
+  ResNet-50 (keras_resnet50_…).
 
     python benchmarks/step_overhead.py --json benchmarks/results/step_overhead.json
 """
@@ -54,7 +54,6 @@ DDP = {
     "ddp_tuned": ("ddp", "ours"),
     "ddp_tuned_channels_last": ("channels_last", "ours_channels_last"),
 }
-FAST_CYCLE = ("--cycle-time-ms", "1")
 # Of a case: rounds of each group.
 Groups = dict[str, list[Seconds]]
 
@@ -85,14 +84,14 @@ def torch_ratios(model: str, taken: Groups) -> dict[str, list[float]]:
     return found
 
 
-def keras_ratios(prefix: str, suffix: str, rounds: Sequence[Seconds]) -> dict[str, list[float]]:
+def keras_ratios(prefix: str, rounds: Sequence[Seconds]) -> dict[str, list[float]]:
     """The same of model.fit."""
     single = next(name for name in ("two_singles", "single") if name in rounds[0])
-    found = {f"{prefix}_vs_single{suffix}": compared(rounds, [single], "ours")}
+    found = {f"{prefix}_vs_single": compared(rounds, [single], "ours")}
     if "bare_allreduce" in rounds[0]:
         net = [taken[single] / (taken["ours"] - taken["bare_allreduce"] + taken[single]) for taken in rounds]
-        found[f"{prefix}_vs_single_net_of_allreduce{suffix}"] = net
-        found[f"{prefix}_vs_bare_allreduce{suffix}"] = compared(rounds, ["bare_allreduce"], "ours")
+        found[f"{prefix}_vs_single_net_of_allreduce"] = net
+        found[f"{prefix}_vs_bare_allreduce"] = compared(rounds, ["bare_allreduce"], "ours")
     return found
 
 
@@ -110,14 +109,13 @@ def keras_part(rounds: int) -> tuple[dict[str, list[float]], dict[str, Groups]]:
     """The same of model.fit."""
     ratios: dict[str, list[float]] = {}
     taken: dict[str, Groups] = {}
-    for name, prefix, suffix, case, options in (
-        ("keras_resnet20", "keras", "", KERAS_RESNET20, ()),
-        ("keras_resnet20_cycle_1ms", "keras", "_cycle_1ms", KERAS_RESNET20, FAST_CYCLE),
-        ("keras_resnet50", "keras_resnet50", "", KERAS_RESNET50, ()),
+    for name, prefix, case in (
+        ("keras_resnet20", "keras", KERAS_RESNET20),
+        ("keras_resnet50", "keras_resnet50", KERAS_RESNET50),
     ):
-        every = keras_contestants(case, options)
+        every = keras_contestants(case)
         found = case.turns(name, {each: every[each] for each in KERAS_GROUP}, rounds, starts=1)
-        ratios |= keras_ratios(prefix, suffix, found)
+        ratios |= keras_ratios(prefix, found)
         taken[name] = {"keras": found}
     return ratios, taken
 

@@ -13,32 +13,33 @@ Row = tuple[str, tuple[Cell | None, ...]]
 
 _RANKS = (2, 4, 8)
 _OVER_RANKS = tuple(f"{ranks} ranks" for ranks in _RANKS)
+
+
+def _over_ranks(words: str, name: str) -> Row:
+    return words, ratios(*(f"resnet50_{name}_{ranks}_ranks" for ranks in _RANKS))
+
+
 _ALLREDUCE = Table(
     (
         "Allreduce of ResNet-50's gradients, 102 MB: Horovod as `launch` starts it is so many times as fast as …",
         *_OVER_RANKS,
     ),
     (
-        ("mpi4py's own Allreduce", ratios(*(f"resnet50_vs_mpi4py_{ranks}_ranks" for ranks in _RANKS))),
-        ("the same, at a cycle of 1 ms", ratios(*(f"resnet50_cycle_1ms_vs_mpi4py_{ranks}_ranks" for ranks in _RANKS))),
+        _over_ranks("mpi4py's own Allreduce", "vs_mpi4py"),
+        _over_ranks("the same, with Horovod's own settings", "untuned_vs_mpi4py"),
         ("the same, at the best cycle time of the sweep", ratios("resnet50_best_cycle_vs_mpi4py_2_ranks", None, None)),
-        *(
-            (words, ratios(*(f"resnet50_{name}_{ranks}_ranks" for ranks in _RANKS)))
-            for name, words in {
-                "vs_torch_gloo": "torch.distributed on gloo",
-                "gloo_vs_torch_gloo": "torch.distributed on gloo, Horovod over Gloo too",
-                "fused_vs_unfused": "itself without fusion",
-                "gloo_fused_vs_unfused": "itself without fusion, both over Gloo",
-            }.items()
-        ),
+        _over_ranks("torch.distributed on gloo", "vs_torch_gloo"),
+        _over_ranks("torch.distributed on gloo, Horovod over Gloo too", "gloo_vs_torch_gloo"),
+        _over_ranks("itself without fusion", "fused_vs_unfused"),
+        _over_ranks("itself without fusion, both over Gloo", "gloo_fused_vs_unfused"),
     ),
 )
 _LIBRARIES = {
     "horovod_mpi": "Horovod over MPI, as `launch` starts it",
-    "horovod_mpi_cycle_1ms": "Horovod over MPI, cycle 1 ms",
+    "horovod_mpi_untuned": "Horovod over MPI, its own settings",
     "horovod_mpi_unfused": "Horovod over MPI, no fusion",
     "horovod_gloo": "Horovod over Gloo, as `launch` starts it",
-    "horovod_gloo_cycle_1ms": "Horovod over Gloo, cycle 1 ms",
+    "horovod_gloo_untuned": "Horovod over Gloo, its own settings",
     "horovod_gloo_unfused": "Horovod over Gloo, no fusion",
     "mpi4py": "mpi4py",
     "torch_gloo": "torch.distributed on gloo",
@@ -69,7 +70,7 @@ _BANDWIDTH = Table(
         ),
     ),
 )
-_SINGLE_LIBRARIES = ("horovod_mpi_cycle_1ms", "horovod_gloo_cycle_1ms", "mpi4py", "torch_gloo")
+_SINGLE_LIBRARIES = ("horovod_mpi_untuned", "horovod_gloo_untuned", "mpi4py", "torch_gloo")
 _TENSORS = Table(
     ("Bus bandwidth in GB/s: a single tensor on 2 ranks", *(_LIBRARIES[name] for name in _SINGLE_LIBRARIES)),
     tuple(

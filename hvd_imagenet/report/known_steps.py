@@ -64,11 +64,10 @@ _KERAS = Table(
     (
         "Keras `fit` on 2 ranks is so many times as fast as …",
         "ResNet-20, 32 px, 32 images a rank",
-        "the same, Horovod's cycle at 1 ms",
         "ResNet-50, 224 px, 4 images a rank",
     ),
     tuple(
-        (words, ratios(f"keras_{name}", f"keras_{name}_cycle_1ms", f"keras_resnet50_{name}"))
+        (words, ratios(f"keras_{name}", f"keras_resnet50_{name}"))
         for name, words in {
             "vs_bare_allreduce": "Horovod's bare grouped allreduce in the same step",
             "vs_single": "the same step without any reduction",

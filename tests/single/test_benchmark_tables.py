@@ -42,9 +42,9 @@ def _steps(script):
         ratios |= script.torch_ratios(model, groups)
     del ratios["resnet20_vs_bare_horovod_as_started_upstream"]
     rounds = [dict.fromkeys(script.KERAS_GROUP, 0.5)]
-    for prefix, suffix in (("keras", ""), ("keras", "_cycle_1ms"), ("keras_resnet50", "")):
-        ratios |= script.keras_ratios(prefix, suffix, rounds)
-        taken[f"{prefix}{suffix}"] = {"keras": rounds}
+    for prefix in ("keras", "keras_resnet50"):
+        ratios |= script.keras_ratios(prefix, rounds)
+        taken[prefix] = {"keras": rounds}
     return script.result(ratios, taken, {})
 
 
