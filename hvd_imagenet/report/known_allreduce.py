@@ -25,9 +25,13 @@ _ALLREDUCE = Table(
         *_OVER_RANKS,
     ),
     (
-        _over_ranks("mpi4py's own Allreduce", "vs_mpi4py"),
-        _over_ranks("the same, with Horovod's own settings", "untuned_vs_mpi4py"),
-        ("the same, at the best cycle time of the sweep", ratios("resnet50_best_cycle_vs_mpi4py_2_ranks", None, None)),
+        _over_ranks("mpi4py's own Allreduce of NumPy arrays, which have huge pages", "vs_mpi4py"),
+        _over_ranks("the same of torch's tensors, as Horovod's are", "vs_mpi4py_of_tensors"),
+        _over_ranks("that of NumPy arrays, with Horovod's own settings", "untuned_vs_mpi4py"),
+        (
+            "that of NumPy arrays, at the best cycle time of the sweep",
+            ratios("resnet50_best_cycle_vs_mpi4py_2_ranks", None, None),
+        ),
         _over_ranks("torch.distributed on gloo", "vs_torch_gloo"),
         _over_ranks("torch.distributed on gloo, Horovod over Gloo too", "gloo_vs_torch_gloo"),
         _over_ranks("itself without fusion", "fused_vs_unfused"),
@@ -67,6 +71,10 @@ _BANDWIDTH = Table(
         (
             "mpi4py, all in one buffer",
             tuple(cell(three_digits, f"bus_bandwidth_gb_s/{ranks}/mpi4py/set_in_one_buffer") for ranks in _RANKS),
+        ),
+        (
+            "mpi4py, torch's tensors",
+            tuple(cell(three_digits, f"bus_bandwidth_gb_s/{ranks}/mpi4py/set_of_tensors") for ranks in _RANKS),
         ),
     ),
 )
