@@ -6,10 +6,10 @@ over rounds of (peer's seconds / ours) within a round. Latency is the time of 4 
 2(p − 1)/p. What Horovod reduces waits for its next cycle, in the mean half of one.
 
 - resnet50_vs_mpi4py_P_ranks: the gradients by Horovod as `launch` starts it, against the faster of mpi4py's own
-  Allreduce of as many NumPy arrays and of one; resnet50_vs_mpi4py_of_tensors_P_ranks: against mpi4py's of torch's
-  tensors, which like Horovod's lie in small pages of memory, and NumPy's in huge ones where Linux has them;
-  resnet50_untuned_vs_mpi4py_P_ranks: Horovod with its own cycle and fusion; resnet50_best_cycle_vs_mpi4py_2_ranks: at
-  the cycle of the sweep with the least median;
+  Allreduce of the tensors and of one buffer, started alike; resnet50_vs_mpi4py_by_mpirun_P_ranks: against mpi4py
+  started by mpirun alone, without `launch`'s settings of memory; resnet50_untuned_vs_mpi4py_P_ranks: Horovod's own
+  cycle and fusion;
+  resnet50_best_cycle_vs_mpi4py_2_ranks: at that of the sweep with the least median;
 - resnet50_vs_torch_gloo_P_ranks: against torch.distributed on gloo; resnet50_gloo_vs_torch_gloo_P_ranks: Horovod over
   Gloo too; resnet50_fused_vs_unfused_P_ranks, resnet50_gloo_fused_vs_unfused_P_ranks: against a threshold of 0.
 
@@ -21,6 +21,7 @@ threshold. What a whole step makes of the cycle time is in cycle_time.py.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from turns import Answers, Contestant, compared, spread, take_turns
 RANKS_PROGRAM = str(Path(__file__).with_name("allreduce_ranks.py"))
 # Ranks stand still while it is not their turn.
 LAUNCH = [sys.executable, "-m", "hvd_imagenet", "launch", "--stall-timeout", "0"]
+MPIRUN = [str(Path(sys.executable).with_name("mpirun")), "--allow-run-as-root", "--mca", "mpi_yield_when_idle", "1"]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 SIZES = [4, 1 << 10, 1 << 14, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28]
 CYCLE_TIMES_MS = (0.5, 1, 2.5, 5, 10, 20, 50)
@@ -51,28 +53,27 @@ CONTESTANTS: dict[str, tuple[list[str], str]] = {
     "horovod_gloo_untuned": ([*GLOO, *UNTUNED], "horovod"),
     "horovod_gloo_unfused": ([*GLOO, *UNFUSED], "horovod"),
     "mpi4py": ([], "mpi4py"),
+    "mpi4py_by_mpirun": ([], "mpi4py"),
     "torch_gloo": ([], "torch_gloo"),
 }
 # Who takes turns, neighbours beside each other; all of them at once, on 8 ranks, would need 20 GB.
 GROUPS = {
     "mpi": ("torch_gloo", "horovod_mpi", "mpi4py", "horovod_mpi_untuned"),
-    "unfused": ("horovod_mpi_unfused", "horovod_mpi"),
+    "unfused": ("horovod_mpi_unfused", "horovod_mpi", "mpi4py_by_mpirun"),
     "gloo": ("horovod_gloo_unfused", "horovod_gloo", "torch_gloo", "horovod_gloo_untuned"),
 }
 QUICK = ("horovod_mpi_untuned", "mpi4py")
-SET, BUFFER, TENSORS = "set", "set_in_one_buffer", "set_of_tensors"
-# What a peer without fusion of its own may choose the faster of.
-ARRAYS = (SET, BUFFER)
-# Name: group, ours, peer, and what the peer reduces.
+# Name: group, ours, peer.
 RATIOS = {
-    "vs_mpi4py": ("mpi", "horovod_mpi", "mpi4py", ARRAYS),
-    "vs_mpi4py_of_tensors": ("mpi", "horovod_mpi", "mpi4py", (TENSORS,)),
-    "untuned_vs_mpi4py": ("mpi", "horovod_mpi_untuned", "mpi4py", ARRAYS),
-    "vs_torch_gloo": ("mpi", "horovod_mpi", "torch_gloo", ARRAYS),
-    "fused_vs_unfused": ("unfused", "horovod_mpi", "horovod_mpi_unfused", (SET,)),
-    "gloo_vs_torch_gloo": ("gloo", "horovod_gloo", "torch_gloo", ARRAYS),
-    "gloo_fused_vs_unfused": ("gloo", "horovod_gloo", "horovod_gloo_unfused", (SET,)),
+    "vs_mpi4py": ("mpi", "horovod_mpi", "mpi4py"),
+    "vs_mpi4py_by_mpirun": ("unfused", "horovod_mpi", "mpi4py_by_mpirun"),
+    "untuned_vs_mpi4py": ("mpi", "horovod_mpi_untuned", "mpi4py"),
+    "vs_torch_gloo": ("mpi", "horovod_mpi", "torch_gloo"),
+    "fused_vs_unfused": ("unfused", "horovod_mpi", "horovod_mpi_unfused"),
+    "gloo_vs_torch_gloo": ("gloo", "horovod_gloo", "torch_gloo"),
+    "gloo_fused_vs_unfused": ("gloo", "horovod_gloo", "horovod_gloo_unfused"),
 }
+SET, BUFFER = "set", "set_in_one_buffer"
 Found = dict[str, Any]
 # What rank 0 of each contestant of a group found in a round.
 Rounds = Sequence[Mapping[str, Found]]
@@ -92,6 +93,9 @@ def contestant(name: str, ranks: int, options: Sequence[str] = ()) -> Contestant
     if library == "torch_gloo":
         torchrun = ["torch.distributed.run", "--nproc-per-node", str(ranks), "--standalone"]
         command = [sys.executable, "-m", *torchrun, *words]
+    if name == "mpi4py_by_mpirun":
+        placement = ["--bind-to", "core"] if ranks <= len(os.sched_getaffinity(0)) else ["--oversubscribe"]
+        command = [*MPIRUN, "-np", str(ranks), *placement, sys.executable, *words]
     return Contestant([command], ranks, ENVIRONMENT)
 
 
@@ -127,15 +131,16 @@ def medians(found: Mapping[str, Mapping[str, Mapping[str, Any]]], which: str = "
 def bus_bandwidths(seconds: Mapping[str, Mapping[str, float]], ranks: int, set_bytes: int) -> dict[str, Found]:
     """GB/s, of tensors of a MB and more."""
     factor = 2 * (ranks - 1) / ranks * 1e-9
-    sizes = {str(size): size for size in SIZES if size >= 1 << 20} | dict.fromkeys((SET, BUFFER, TENSORS), set_bytes)
+    sizes = {str(size): size for size in SIZES if size >= 1 << 20} | {SET: set_bytes, BUFFER: set_bytes}
     return {
         name: {what: round(factor * sizes[what] / s, 3) for what, s in times.items() if what in sizes}
         for name, times in seconds.items()
     }
 
 
-def ratio(rounds: Rounds, ours: str, peer: str, whats: Sequence[str]) -> list[float]:
-    """The least of a peer's seconds over ours, round by round; whats: of the peer's."""
+def ratio(rounds: Rounds, ours: str, peer: str) -> list[float]:
+    """The peer's seconds over ours, round by round; a peer without fusion of its own may have one buffer."""
+    whats = (SET,) if peer.endswith("unfused") else (SET, BUFFER)
     seconds = [{**{what: taken[peer][what] for what in whats}, "ours": taken[ours][SET]} for taken in rounds]
     return compared(seconds, whats, "ours")
 
@@ -143,8 +148,8 @@ def ratio(rounds: Rounds, ours: str, peer: str, whats: Sequence[str]) -> list[fl
 def ratios_of(taken: Mapping[str, Rounds], ranks: int, gradients: str) -> dict[str, list[float]]:
     """All rounds of each ratio, of those whose contestants were there; gradients: whose the set is."""
     return {
-        f"{gradients}_{name}_{ranks}_ranks": ratio(taken[group], ours, peer, whats)
-        for name, (group, ours, peer, whats) in RATIOS.items()
+        f"{gradients}_{name}_{ranks}_ranks": ratio(taken[group], ours, peer)
+        for name, (group, ours, peer) in RATIOS.items()
         if group in taken and {ours, peer} <= set(taken[group][0])
     }
 
@@ -159,7 +164,7 @@ def best_cycle(rounds: Rounds, gradients: str) -> tuple[str, dict[str, list[floa
     """The cycle time of the sweep with the least median, in ms, and MPI's seconds over those with it."""
     found = spreads({"": rounds})
     best = min((name for name in found if name != "mpi4py"), key=lambda name: found[name][SET]["median"])
-    return best, {f"{gradients}_best_cycle_vs_mpi4py_2_ranks": ratio(rounds, best, "mpi4py", ARRAYS)}
+    return best, {f"{gradients}_best_cycle_vs_mpi4py_2_ranks": ratio(rounds, best, "mpi4py")}
 
 
 class Measurement:

@@ -51,28 +51,19 @@ class Horovod:
 
 
 class Mpi4py:
-    """One call after another; MPI has nothing to fuse with, so a set is also measured in one buffer.
-
-    NumPy asks Linux for huge pages for large arrays, torch does not: so a set is also measured in the memory of torch's
-    tensors, where gradients are.
-    """
+    """One call after another; MPI has nothing to fuse with, so a set is also measured in one buffer."""
 
     cycle_s = 0.0
 
     def __init__(self) -> None:
-        import torch
         from mpi4py import MPI
 
-        self._mpi, self._world, self._torch = MPI, MPI.COMM_WORLD, torch
+        self._mpi, self._world = MPI, MPI.COMM_WORLD
         self.rank, self.barrier = self._world.rank, self._world.Barrier
 
     def step(self, sizes: Sequence[int]) -> Step:
-        return self._reduction([np.ones(size // 4, dtype=np.float32) for size in sizes])
+        arrays = [np.ones(size // 4, dtype=np.float32) for size in sizes]
 
-    def step_of_tensors(self, sizes: Sequence[int]) -> Step:
-        return self._reduction([self._torch.ones(size // 4).numpy() for size in sizes])
-
-    def _reduction(self, arrays: Sequence[Any]) -> Step:
         def reduce() -> None:
             for array in arrays:
                 self._world.Allreduce(self._mpi.IN_PLACE, array)
@@ -102,13 +93,13 @@ class TorchGloo:
         return reduce
 
 
-def seconds(library: Any, step: Step, times: int) -> float:
+def seconds(library: Any, sizes: Sequence[int], times: int) -> float:
     """The median time from a common start to the end.
 
     Horovod's reductions end with a cycle, and what begins right then waits for a whole one. Backprop does not begin
     with the cycle: so the starts are spread evenly over it, by the multiples of the golden ratio.
     """
-    taken_s = []
+    step, taken_s = library.step(sizes), []
     for number in range(times):
         library.barrier()
         time.sleep(library.cycle_s * ((0.5 + _GOLDEN * number) % 1))
@@ -135,15 +126,11 @@ def measure(library: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"seconds": {}}
     least, most = wanted["times"]
     for size in wanted.get("bytes", ()):
-        found["seconds"][str(size)] = seconds(
-            library, library.step([size]), max(least, min(most, _BYTES_AT_ONCE // size))
-        )
+        found["seconds"][str(size)] = seconds(library, [size], max(least, min(most, _BYTES_AT_ONCE // size)))
     sizes = wanted.get("set", ())
     if sizes:
-        found["seconds"]["set"] = seconds(library, library.step(sizes), least)
-        found["seconds"]["set_in_one_buffer"] = seconds(library, library.step([sum(sizes)]), least)
-        if isinstance(library, Mpi4py):
-            found["seconds"]["set_of_tensors"] = seconds(library, library.step_of_tensors(sizes), least)
+        found["seconds"]["set"] = seconds(library, sizes, least)
+        found["seconds"]["set_in_one_buffer"] = seconds(library, [sum(sizes)], least)
     if wanted.get("idle_s"):
         library.barrier()
         found |= idle(wanted["idle_s"])

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from turns import Contestant, Round, spread, take_turns
 
+from hvd_imagenet.launcher.tuning import KEPT_MEMORY
+
 BIN = Path(sys.executable).parent
 RANKS = 2
 TORCH_LOOPS, KERAS_LOOPS = (str(Path(__file__).with_name(f"{name}_loops.py")) for name in ("step", "keras"))
@@ -63,16 +65,16 @@ def launch(options: Sequence[str] = (), ranks: int = RANKS) -> list[str]:
     return [sys.executable, "-m", "hvd_imagenet", *words, "--", sys.executable]
 
 
-def job(command: Sequence[str], processes: int = RANKS) -> Contestant:
-    return Contestant([command], processes, ONE_THREAD)
+def job(command: Sequence[str], processes: int = RANKS, **variables: str) -> Contestant:
+    return Contestant([command], processes, {**ONE_THREAD, **variables})
 
 
 def singles(loops: str, case: Case, count: int, *options: str) -> Contestant:
-    """Processes that nothing connects, each on a core of its own."""
+    """Processes that nothing connects, each on a core of its own, and keeping memory as those of `launch` do."""
     cores = sorted(os.sched_getaffinity(0))
     words = [sys.executable, loops, "single", *case.words, *options]
     commands = [["taskset", "-c", str(cores[rank % len(cores)]), *words, f"rank={rank}"] for rank in range(count)]
-    return Contestant(commands, count, ONE_THREAD)
+    return Contestant(commands, count, {**ONE_THREAD, **KEPT_MEMORY})
 
 
 def torch_ours(case: Case, *words: str, options: Sequence[str] = (), ranks: int = RANKS) -> Contestant:
@@ -92,6 +94,7 @@ def torch_contestants(case: Case) -> dict[str, Contestant]:
         "ddp": job(ddp),
         "ddp_tuned": job([*ddp, "tuned=yes"]),
         "ddp_tuned_channels_last": job([*ddp, "tuned=yes", CHANNELS_LAST]),
+        "ddp_tuned_channels_last_kept_memory": job([*ddp, "tuned=yes", CHANNELS_LAST], **KEPT_MEMORY),
         "two_singles": singles(TORCH_LOOPS, case, 2, CHANNELS_LAST),
         "single": singles(TORCH_LOOPS, case, 1, CHANNELS_LAST),
     }

@@ -6,7 +6,8 @@ the median over rounds of (peer's seconds / ours) within a round: higher is bett
 
 - ResNet-50 at 224 px and ResNet-20 at 32 px in PyTorch: resnet50_vs_bare_horovod (started by `launch` too) and
   _as_started_upstream; resnet50_vs_ddp, that of DDP's settings and layouts with the least median, against ours in the
-  same layout; resnet50_contiguous_vs_ddp_contiguous, as DDP's documentation writes it (NCHW); resnet50_vs_two_singles,
+  same layout; resnet50_channels_last_vs_ddp_kept_memory, channels last with the settings of memory that `launch` makes;
+  resnet50_contiguous_vs_ddp_contiguous, as DDP's documentation writes it (NCHW); resnet50_vs_two_singles,
   two processes at the same time that nothing connects, so that only memory and clock are shared as ours share them;
   resnet50_vs_single, one process that has the machine for itself. All per rank: 2 ranks do twice the images of one.
 - Keras: model.fit with our optimizer against the same step in two processes that nothing connects (keras_vs_single),
@@ -44,7 +45,13 @@ from turns import compared, spread
 GROUPS = {
     "bare_horovod": ("bare_horovod", "ours", "bare_horovod_as_started_upstream"),
     "ddp": ("ddp", "ours", "ddp_tuned"),
-    "channels_last": ("ddp_tuned_channels_last", "ours_channels_last", "two_singles", "single"),
+    "channels_last": (
+        "ddp_tuned_channels_last",
+        "ours_channels_last",
+        "ddp_tuned_channels_last_kept_memory",
+        "two_singles",
+        "single",
+    ),
 }
 QUICK_GROUP = ("ours_channels_last", "single")
 KERAS_GROUP = ("bare_allreduce", "ours", "two_singles")
@@ -78,6 +85,11 @@ def torch_ratios(model: str, taken: Groups) -> dict[str, list[float]]:
     for peer in ("bare_horovod", "bare_horovod_as_started_upstream"):
         if peer in medians:
             found[f"{model}_vs_{peer}"] = compared(taken["bare_horovod"], [peer], "ours")
+    if "ddp_tuned_channels_last_kept_memory" in medians:
+        tuned = ["ddp_tuned_channels_last_kept_memory"]
+        found[f"{model}_channels_last_vs_ddp_kept_memory"] = compared(
+            taken["channels_last"], tuned, "ours_channels_last"
+        )
     for peer in ("two_singles", "single"):
         if peer in medians:
             found[f"{model}_vs_{peer}"] = compared(taken["channels_last"], [peer], "ours_channels_last")

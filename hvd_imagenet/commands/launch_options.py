@@ -19,8 +19,8 @@ examples:
       on the nodes that Slurm gives, by srun
 
 Processes are bound to their share of the cores; OMP_NUM_THREADS,
-TF_NUM_INTRAOP_THREADS, HOROVOD_CYCLE_TIME and HOROVOD_FUSION_THRESHOLD are set
-where that is faster, unless you have set them.
+TF_NUM_INTRAOP_THREADS, GLIBC_TUNABLES, HOROVOD_CYCLE_TIME and
+HOROVOD_FUSION_THRESHOLD are set where that is faster, unless you have set them.
 Of your other environment variables the processes get what Python, the
 frameworks, GPUs, MPI and Slurm read; --env NAME adds one, --env "WANDB_*" more.
 The exit code is that of the first process that failed, 124 if the job stood

@@ -10,6 +10,7 @@ _NAMES = frozenset(
         "CC",
         "COLUMNS",
         "CXX",
+        "GLIBC_TUNABLES",
         "HOME",
         "HOSTNAME",
         "LANG",

@@ -23,9 +23,9 @@ def horovodrun_command(horovodrun: str, start: Start) -> list[str]:
     Example:
         >>> from hvd_imagenet.launcher.machine import Machine
         >>> print(*horovodrun_command("horovodrun", Start(2, ["true"], Machine(2, 0, True))))
-        ... # doctest: +NORMALIZE_WHITESPACE
-        env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 HOROVOD_GLOO_TIMEOUT_SECONDS=600
-            horovodrun --gloo --disable-cache --start-timeout 600 -np 2 true
+        ... # doctest: +NORMALIZE_WHITESPACE, +ELLIPSIS
+        env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 GLIBC_TUNABLES=glibc... HOROVOD_CYCLE_TIME=20
+            HOROVOD_GLOO_TIMEOUT_SECONDS=600 horovodrun --gloo --disable-cache --start-timeout 600 -np 2 true
     """
     variables = start.variables
     if "HOROVOD_GLOO_TIMEOUT_SECONDS" not in start.environment:

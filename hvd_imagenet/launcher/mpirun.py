@@ -73,10 +73,10 @@ def mpirun_command(mpirun: str, major: int, root: bool, start: Start) -> list[st
 
     Example:
         >>> start = Start(2, ["true"], Machine(2, 0, True), {"HOME": "/h"})
-        >>> print(*mpirun_command("mpirun", 5, False, start))  # doctest: +NORMALIZE_WHITESPACE
+        >>> print(*mpirun_command("mpirun", 5, False, start))  # doctest: +NORMALIZE_WHITESPACE, +ELLIPSIS
         mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1
-            --mca btl ^tcp --stdin none -x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=2
-            -x HOROVOD_FUSION_THRESHOLD=1048576 true
+            --mca btl ^tcp --stdin none -x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1
+            -x GLIBC_TUNABLES=glibc... -x HOROVOD_CYCLE_TIME=2 -x HOROVOD_FUSION_THRESHOLD=1048576 true
     """
     words = [mpirun, "-np", str(start.processes), *_hosts(start, major), *placement(start.fullest, start.machine)]
     # A process that waits for the others gives its core to the threads that still compute.

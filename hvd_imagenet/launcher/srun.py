@@ -47,7 +47,7 @@ def srun_command(srun: str, start: Start) -> list[str]:
         >>> print(*words[words.index("srun") : -2])
         srun --mpi=pmix --nodes=2 --ntasks=4 --cpus-per-task=1 --kill-on-bad-exit=1 --input=none
         >>> words[-2].split(",")[:2]
-        ['--export=HOME', 'HOROVOD_CYCLE_TIME']
+        ['--export=GLIBC_TUNABLES', 'HOME']
     """
     variables = start.mpi_variables
     # Slurm offers munge as well, without which Open MPI's wheel was built, as each rank would say at length.

@@ -24,6 +24,7 @@ _STEP = Table(
             for name, words in {
                 "vs_bare_horovod": "the same loop, started by `hvd-imagenet launch`",
                 "vs_ddp": "DistributedDataParallel on gloo, the best of its settings",
+                "channels_last_vs_ddp_kept_memory": "the same, channels last, with what `launch` sets of memory",
                 "contiguous_vs_ddp_contiguous": "DistributedDataParallel on gloo, both contiguous (NCHW)",
                 "vs_two_singles": "each of two processes at a time that nothing connects",
                 "vs_single": "one process that has the machine for itself",
@@ -55,6 +56,7 @@ _STEP_RATES = Table(
             "ddp": "DistributedDataParallel",
             "ddp_tuned": "the same tuned: no buffers broadcast, gradients as views, static graph, bound to cores",
             "ddp_tuned_channels_last": "the same, channels last",
+            "ddp_tuned_channels_last_kept_memory": "the same, with what `launch` sets of memory",
             "two_singles": "each of two processes that nothing connects, channels last",
             "single": "one process alone, channels last",
         }.items()

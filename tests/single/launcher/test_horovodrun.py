@@ -13,11 +13,12 @@ CPU = Machine(cores=2, gpus=0, whole=True)
 SERVER = Machine(cores=64, gpus=8, whole=True)
 TRAIN = ["python", "-m", "hvd_imagenet", "train", "--out", "a b"]
 
+MEMORY = "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.hugetlb=1"
 # What is asked for → the list that must come out, word for word.
 GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "this machine": (
         {"processes": 2, "machine": CPU, "terminal": True},
-        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 HVD_IMAGENET_TERMINAL=1 "
+        f"env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 {MEMORY} HOROVOD_CYCLE_TIME=20 HVD_IMAGENET_TERMINAL=1 "
         "HOROVOD_GLOO_TIMEOUT_SECONDS=600 horovodrun --gloo --disable-cache --start-timeout 600 -np 2",
     ),
     "two hosts, the second with one process fewer": (
@@ -47,7 +48,7 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "autotuning and a timeline": (
         {"processes": 2, "machine": CPU, "chosen": Tuning(timeline=Path("/tmp/t"), autotune=True)},
-        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_TIMELINE=/tmp/t HOROVOD_AUTOTUNE=1 "
+        f"env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 {MEMORY} HOROVOD_TIMELINE=/tmp/t HOROVOD_AUTOTUNE=1 "
         "HOROVOD_GLOO_TIMEOUT_SECONDS=600 horovodrun --gloo --disable-cache --start-timeout 600 -np 2",
     ),
     "variables that --env names": (

@@ -13,30 +13,31 @@ CPU = Machine(cores=2, gpus=0, whole=True)
 SERVER = Machine(cores=64, gpus=8, whole=True)
 TRAIN = ["python", "-m", "hvd_imagenet", "train", "--out", "a b"]
 
+MEMORY = "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.hugetlb=1"
 # What is asked for → the list that must come out, word for word.
 GOLDEN = {
     "two ranks on two cores": (
         {"major": 5, "processes": 2, "machine": CPU},
         "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
-        "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=2 "
+        f"-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x {MEMORY} -x HOROVOD_CYCLE_TIME=2 "
         "-x HOROVOD_FUSION_THRESHOLD=1048576",
     ),
     "root in a container, with a terminal": (
         {"major": 5, "processes": 1, "machine": CPU, "root": True, "terminal": True},
         "mpirun -np 1 --map-by slot:PE=2 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
-        "--allow-run-as-root -x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_CYCLE_TIME=2 "
+        f"--allow-run-as-root -x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x {MEMORY} -x HOROVOD_CYCLE_TIME=2 "
         "-x HOROVOD_FUSION_THRESHOLD=1048576 -x HVD_IMAGENET_TERMINAL=1",
     ),
     "more ranks than cores": (
         {"major": 5, "processes": 3, "machine": CPU},
         "mpirun -np 3 --map-by :OVERSUBSCRIBE --bind-to none --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
-        "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=20 "
+        f"-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x {MEMORY} -x HOROVOD_CYCLE_TIME=20 "
         "-x HOROVOD_FUSION_THRESHOLD=1048576",
     ),
     "a part of the machine, where binding would leave it": (
         {"major": 5, "processes": 2, "machine": Machine(cores=4, gpus=0, whole=False)},
         "mpirun -np 2 --map-by :OVERSUBSCRIBE --bind-to none --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
-        "-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_CYCLE_TIME=20 "
+        f"-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x {MEMORY} -x HOROVOD_CYCLE_TIME=20 "
         "-x HOROVOD_FUSION_THRESHOLD=1048576",
     ),
     "a server of GPUs keeps Horovod's cycle": (
@@ -47,7 +48,7 @@ GOLDEN = {
     "Open MPI 4": (
         {"major": 4, "processes": 2, "machine": CPU},
         "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp -stdin none -q "
-        "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_CYCLE_TIME=2 "
+        f"-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x {MEMORY} -x HOROVOD_CYCLE_TIME=2 "
         "-x HOROVOD_FUSION_THRESHOLD=1048576",
     ),
     "two hosts, the second with one process fewer": (
@@ -75,7 +76,7 @@ GOLDEN = {
         },
         "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --mca coll ^han,hcoll,ucc "
         "--mca coll_tuned_use_dynamic_rules 1 --mca coll_tuned_allreduce_algorithm 3 --mca btl ^tcp --stdin none "
-        "-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_FUSION_THRESHOLD=67108864 "
+        f"-x OMP_NUM_THREADS=1 -x TF_NUM_INTRAOP_THREADS=1 -x {MEMORY} -x HOROVOD_FUSION_THRESHOLD=67108864 "
         "-x HOROVOD_TIMELINE=/tmp/t -x HOROVOD_CYCLE_TIME=2.5 -x HOROVOD_HIERARCHICAL_ALLREDUCE=1",
     ),
     "the same on other hosts, which are told of no second value": (
@@ -98,13 +99,13 @@ GOLDEN = {
     "what Horovod is to tune is not set, Open MPI 4": (
         {"major": 4, "processes": 1, "machine": CPU, "chosen": Tuning(autotune=True)},
         "mpirun -np 1 --map-by slot:PE=2 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp -stdin none -q "
-        "-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_AUTOTUNE=1",
+        f"-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x {MEMORY} -x HOROVOD_AUTOTUNE=1",
     ),
     "inside a Slurm allocation the nodes are not Open MPI's to take": (
         {"major": 5, "processes": 1, "machine": CPU, "environment": {"SLURM_JOB_ID": "7"}},
         "mpirun -np 1 --prtemca ras ^slurm --prtemca plm ssh --map-by slot:PE=2 --bind-to core "
         "--mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
-        "-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_CYCLE_TIME=2 "
+        f"-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x {MEMORY} -x HOROVOD_CYCLE_TIME=2 "
         "-x HOROVOD_FUSION_THRESHOLD=1048576",
     ),
     "the same with hosts, Open MPI 4": (
@@ -122,14 +123,14 @@ GOLDEN = {
     "one machine needs no variable's name, Open MPI 4": (
         {"major": 4, "processes": 1, "machine": CPU, "interface": "lo", "forwarded": ["HOME"]},
         "mpirun -np 1 --mca btl_tcp_if_include lo --mca oob_tcp_if_include lo --map-by slot:PE=2 --bind-to core "
-        "--mca mpi_yield_when_idle 1 --mca btl ^tcp -stdin none -q -x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 "
-        "-x HOROVOD_CYCLE_TIME=2 "
+        "--mca mpi_yield_when_idle 1 --mca btl ^tcp -stdin none -q "
+        f"-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x {MEMORY} -x HOROVOD_CYCLE_TIME=2 "
         "-x HOROVOD_FUSION_THRESHOLD=1048576 -x HOROVOD_GLOO_IFACE=lo -x NCCL_SOCKET_IFNAME=lo",
     ),
     "the user's own choice of transports": (
         {"major": 5, "processes": 1, "machine": CPU, "environment": {"OMPI_MCA_btl": "self,tcp"}},
         "mpirun -np 1 --map-by slot:PE=2 --bind-to core --mca mpi_yield_when_idle 1 --stdin none "
-        "-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x HOROVOD_CYCLE_TIME=2 "
+        f"-x OMP_NUM_THREADS=2 -x TF_NUM_INTRAOP_THREADS=2 -x {MEMORY} -x HOROVOD_CYCLE_TIME=2 "
         "-x HOROVOD_FUSION_THRESHOLD=1048576",
     ),
     "the user's own settings stay, and no value of theirs is written out": (
@@ -140,7 +141,7 @@ GOLDEN = {
             "environment": {"OMP_NUM_THREADS": "7", "HOROVOD_CYCLE_TIME": "3", "WANDB_API_KEY": "hunter2"},
         },
         "mpirun -np 2 --map-by slot:PE=1 --bind-to core --mca mpi_yield_when_idle 1 --mca btl ^tcp --stdin none "
-        "-x TF_NUM_INTRAOP_THREADS=1 -x HOROVOD_FUSION_THRESHOLD=1048576",
+        f"-x TF_NUM_INTRAOP_THREADS=1 -x {MEMORY} -x HOROVOD_FUSION_THRESHOLD=1048576",
     ),
 }
 

@@ -15,22 +15,24 @@ SERVER = Machine(cores=64, gpus=8, whole=True)
 TRAIN = ["python", "-m", "hvd_imagenet", "train", "--out", "a b"]
 TWO = [Place("node1", 2), Place("node2", 2)]
 
+MEMORY = "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.hugetlb=1"
 # What is asked for → the list that must come out, word for word.
 GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "two nodes of two cores": (
         {"processes": 4, "machine": CPU, "places": TWO, "forwarded": ["HOME", "HVD_IMAGENET_MONITOR", "SLURM_CONF"]},
-        "env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 HOROVOD_CYCLE_TIME=20 PMIX_MCA_psec=native "
+        f"env OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 {MEMORY} HOROVOD_CYCLE_TIME=20 PMIX_MCA_psec=native "
         "OMPI_MCA_mpi_yield_when_idle=1 "
         "srun --mpi=pmix --nodes=2 --ntasks=4 --cpus-per-task=1 --kill-on-bad-exit=1 --input=none "
-        "--export=HOME,HOROVOD_CYCLE_TIME,HVD_IMAGENET_MONITOR,OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,"
+        "--export=GLIBC_TUNABLES,HOME,HOROVOD_CYCLE_TIME,HVD_IMAGENET_MONITOR,OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,"
         "PMIX_MCA_psec,TF_NUM_INTRAOP_THREADS",
     ),
     "one process on a node, with a terminal": (
         {"processes": 1, "machine": CPU, "places": [Place("node1", 1)], "terminal": True},
-        "env OMP_NUM_THREADS=2 TF_NUM_INTRAOP_THREADS=2 HOROVOD_CYCLE_TIME=2 HOROVOD_FUSION_THRESHOLD=1048576 "
-        "HVD_IMAGENET_TERMINAL=1 PMIX_MCA_psec=native OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl=^tcp "
+        f"env OMP_NUM_THREADS=2 TF_NUM_INTRAOP_THREADS=2 {MEMORY} HOROVOD_CYCLE_TIME=2 "
+        "HOROVOD_FUSION_THRESHOLD=1048576 HVD_IMAGENET_TERMINAL=1 PMIX_MCA_psec=native "
+        "OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl=^tcp "
         "srun --mpi=pmix --nodes=1 --ntasks=1 --cpus-per-task=2 --kill-on-bad-exit=1 --input=none "
-        "--export=HOROVOD_CYCLE_TIME,HOROVOD_FUSION_THRESHOLD,HVD_IMAGENET_TERMINAL,OMPI_MCA_btl,"
+        "--export=GLIBC_TUNABLES,HOROVOD_CYCLE_TIME,HOROVOD_FUSION_THRESHOLD,HVD_IMAGENET_TERMINAL,OMPI_MCA_btl,"
         "OMPI_MCA_mpi_yield_when_idle,OMP_NUM_THREADS,PMIX_MCA_psec,TF_NUM_INTRAOP_THREADS",
     ),
     "servers of GPUs, an interface; the user's own settings stay, and no value of theirs is written out": (
