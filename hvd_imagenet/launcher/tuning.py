@@ -15,7 +15,8 @@ CPU_CYCLE_TIME_MS, BOUND_CYCLE_TIME_MS = 20, 2
 # of the time so: benchmarks/results/allreduce.json, fusion_threshold_mb.
 HOST_FUSION_MB = 1
 # glibc hands large blocks back to Linux and soon asks for them again, page by page, each of which Linux clears. So
-# memory is kept, in huge pages. On 2 cores steps of PyTorch take 4 % less time so, allreduces over MPI a third.
+# memory is kept, in huge pages. DDP's steps take 6 % less time so with ResNet-50, 14 % with ResNet-20, and mpi4py's
+# allreduce a third: benchmarks/results, step_overhead.json (ddp_tuned_channels_last_kept_memory) and allreduce.json.
 KEPT_MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.hugetlb=1"
 }
