@@ -48,7 +48,7 @@ READING = (
 """How to read tables and figures; above them."""
 CAPTIONS = {
     "figure1": "Validation error against minibatch, beside the paper's Figure 1",
-    "figure2": "Errors against epoch with no, constant and gradual warmup, as the paper's Figure 2",
+    "figure2": "Errors against epoch with no, constant and gradual warmup, as the paper's Figures 2 and 4",
     "figure3": "Training error against epoch of each minibatch, as the paper's Figure 3",
     "figure5": "Errors against epoch with several learning rates η, as the paper's Figure 5",
     "last_gamma": "Errors against epoch, with γ at first 1 or 0 in the last batch norm of every block",
