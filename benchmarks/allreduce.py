@@ -8,8 +8,7 @@ over rounds of (peer's seconds / ours) within a round. Latency is the time of 4 
 - resnet50_vs_mpi4py_P_ranks: the gradients by Horovod as `launch` starts it, against the faster of mpi4py's own
   Allreduce of the tensors and of one buffer, started alike; resnet50_vs_mpi4py_by_mpirun_P_ranks: against mpi4py
   started by mpirun alone, without `launch`'s settings of memory; resnet50_untuned_vs_mpi4py_P_ranks: Horovod's own
-  cycle and fusion;
-  resnet50_best_cycle_vs_mpi4py_2_ranks: at that of the sweep with the least median;
+  cycle and fusion; resnet50_best_cycle_vs_mpi4py_2_ranks: at the cycle of the sweep with the least median;
 - resnet50_vs_torch_gloo_P_ranks: against torch.distributed on gloo; resnet50_gloo_vs_torch_gloo_P_ranks: Horovod over
   Gloo too; resnet50_fused_vs_unfused_P_ranks, resnet50_gloo_fused_vs_unfused_P_ranks: against a threshold of 0.
 
@@ -56,7 +55,7 @@ CONTESTANTS: dict[str, tuple[list[str], str]] = {
     "mpi4py_by_mpirun": ([], "mpi4py"),
     "torch_gloo": ([], "torch_gloo"),
 }
-# Who takes turns, neighbours beside each other; all of them at once, on 8 ranks, would need 20 GB.
+# Who takes turns, neighbours beside each other; not all of them at once, for four on 8 ranks take 14 GB.
 GROUPS = {
     "mpi": ("torch_gloo", "horovod_mpi", "mpi4py", "horovod_mpi_untuned"),
     "unfused": ("horovod_mpi_unfused", "horovod_mpi", "mpi4py_by_mpirun"),

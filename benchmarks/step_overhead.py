@@ -12,8 +12,8 @@ the median over rounds of (peer's seconds / ours) within a round: higher is bett
   resnet50_vs_single, one process that has the machine for itself. All per rank: 2 ranks do twice the images of one.
 - Keras: model.fit with our optimizer against the same step in two processes that nothing connects (keras_vs_single),
   against Horovod's bare grouped allreduce in it (keras_vs_bare_allreduce), and against the former plus what the latter
-  adds (keras_vs_single_net_of_allreduce: single / (ours − (bare − single))); with ResNet-20, and with
-  ResNet-50 (keras_resnet50_…).
+  adds (keras_vs_single_net_of_allreduce: single / (ours − (bare − single))); with ResNet-20, and with ResNet-50
+  (keras_resnet50_…).
 
     python benchmarks/step_overhead.py --json benchmarks/results/step_overhead.json
 """
@@ -61,6 +61,12 @@ DDP = {
     "ddp_tuned": ("ddp", "ours"),
     "ddp_tuned_channels_last": ("channels_last", "ours_channels_last"),
 }
+# Ours, channels last, against each of them, by the ratio's name.
+CHANNELS_LAST_PEERS = {
+    "ddp_tuned_channels_last_kept_memory": "channels_last_vs_ddp_kept_memory",
+    "two_singles": "vs_two_singles",
+    "single": "vs_single",
+}
 # Of a case: rounds of each group.
 Groups = dict[str, list[Seconds]]
 
@@ -85,14 +91,9 @@ def torch_ratios(model: str, taken: Groups) -> dict[str, list[float]]:
     for peer in ("bare_horovod", "bare_horovod_as_started_upstream"):
         if peer in medians:
             found[f"{model}_vs_{peer}"] = compared(taken["bare_horovod"], [peer], "ours")
-    if "ddp_tuned_channels_last_kept_memory" in medians:
-        tuned = ["ddp_tuned_channels_last_kept_memory"]
-        found[f"{model}_channels_last_vs_ddp_kept_memory"] = compared(
-            taken["channels_last"], tuned, "ours_channels_last"
-        )
-    for peer in ("two_singles", "single"):
+    for peer, name in CHANNELS_LAST_PEERS.items():
         if peer in medians:
-            found[f"{model}_vs_{peer}"] = compared(taken["channels_last"], [peer], "ours_channels_last")
+            found[f"{model}_{name}"] = compared(taken["channels_last"], [peer], "ours_channels_last")
     return found
 
 

@@ -47,7 +47,7 @@ class TrainingRun:
         resumed_from: iteration of the checkpoint that this process started from; 0 if none.
         bad_images: that could not be read, and how many there may be.
         clock: of the epoch in progress.
-        threads: that decode images in each process; None if no images are decoded, and no advice is given.
+        threads: that decode images in each process; None if that is not known, or none are: no advice then.
         classes: names of the training classes; kept in checkpoints. Empty if they are not known.
         signals: that tell the run to leave.
         timer: of checkpoints.

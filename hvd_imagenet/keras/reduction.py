@@ -123,7 +123,7 @@ class Reduction:
         # Backprop makes the last layer's gradients first.
         sizes = {index: _bytes(variables[index], dtypes[index]) for index in indices}
         backwards = by_size(indices[::-1], sizes, dtypes, GROUP_BYTES)
-        # TensorFlow's steps take 3 % less time where a collective has them in the order of the variables.
+        # TensorFlow's steps take 3 % less time where a collective has its gradients in the order of the variables.
         return [sorted(group) for group in backwards]
 
     def _is_local(self, variable: Any) -> bool:

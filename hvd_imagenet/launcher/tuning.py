@@ -11,8 +11,8 @@ from hvd_imagenet.launcher.machine import Machine
 # each rank has cores of its own and MPI yields them; rarely, and steps wait. A GPU's processes keep Horovod's 1 ms.
 # benchmarks/cycle_time.py weighs one against the other: benchmarks/results/cycle_time.json, of_fastest.
 CPU_CYCLE_TIME_MS, BOUND_CYCLE_TIME_MS = 20, 2
-# Within a host messages are copies in memory, and what is fused is copied twice more. ResNet-50's gradients take half
-# of the time so: benchmarks/results/allreduce.json, fusion_threshold_mb.
+# Within a host messages are copies in memory, and what is fused is copied twice more. ResNet-50's gradients take a
+# third of the time that they take at Horovod's 128 MiB: benchmarks/results/allreduce.json, fusion_threshold_mb.
 HOST_FUSION_MB = 1
 # glibc hands large blocks back to Linux and soon asks for them again, page by page, each of which Linux clears. So
 # memory is kept, in huge pages. DDP's steps take 6 % less time so with ResNet-50, 14 % with ResNet-20, and mpi4py's

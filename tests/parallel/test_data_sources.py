@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -14,7 +15,7 @@ import yaml
 from ranks import program, run, run_ranks
 from training import RECIPE, rows
 
-from hvd_imagenet import checkpoint, course
+from hvd_imagenet import checkpoint, course, epoch_clock
 from hvd_imagenet.core.minibatch import Minibatch
 from hvd_imagenet.core.sharding import Stream
 from hvd_imagenet.data.listing import list_dataset
@@ -170,21 +171,23 @@ def train_slowly(data: str, out: str, slow: list[int], trainer: Any, communicato
     no_reader_thread_is_left()
 
 
-def train_slowly_in_torch(data: str, out: str, slow: list[int]) -> None:
+def in_torch(train: str, *arguments: Any) -> None:
+    """Calls a function of this file with a trainer and a communicator besides."""
     from hvd_imagenet.torch.communication import HorovodCommunicator
     from hvd_imagenet.torch.session import choose_device
     from hvd_imagenet.torch.trainer import Trainer
 
-    train_slowly(data, out, slow, lambda *run: Trainer(*run, choose_device(0)), HorovodCommunicator())
+    globals()[train](*arguments, lambda *run: Trainer(*run, choose_device(0)), HorovodCommunicator())
 
 
-def train_slowly_in_keras(data: str, out: str, slow: list[int]) -> None:
+def in_keras(train: str, *arguments: Any) -> None:
     import hvd_imagenet.keras as hvd
     from hvd_imagenet.keras.trainer import Trainer
 
-    train_slowly(data, out, slow, lambda *run: Trainer(*run, "cpu"), hvd.HorovodCommunicator())
+    globals()[train](*arguments, lambda *run: Trainer(*run, "cpu"), hvd.HorovodCommunicator())
 
 
+BOTH = pytest.mark.parametrize(("start", "function"), [(run_ranks, in_torch), (run_keras_ranks, in_keras)])
 ADVICE = "waiting for images takes "
 # 12 images a rank and iteration, four iterations.
 WAITED_S = 4 * 12 * READ_S
@@ -197,13 +200,11 @@ def second_epoch(run: Path) -> tuple[float, float]:
     return 96 / float(table[1]["images_per_second"]), float(table[1]["data_wait_percent"]) / 100
 
 
-@pytest.mark.parametrize(
-    ("start", "function"), [(run_ranks, train_slowly_in_torch), (run_keras_ranks, train_slowly_in_keras)]
-)
+@BOTH
 def test_waiting_for_images_is_measured_and_advised_upon_once(
     few_digits: Path, tmp_path: Path, start: Any, function: Any
 ) -> None:
-    output = start(2, function, few_digits, tmp_path / "both", [0, 1])
+    output = start(2, function, "train_slowly", few_digits, tmp_path / "both", [0, 1])
     epoch_s, share = second_epoch(tmp_path / "both")
     assert 0.9 * WAITED_S < share * epoch_s < epoch_s, (epoch_s, share)
     assert output.count(ADVICE) == 1
@@ -213,7 +214,7 @@ def test_waiting_for_images_is_measured_and_advised_upon_once(
 
 def test_waiting_is_the_mean_over_the_ranks(few_digits: Path, tmp_path: Path) -> None:
     # Rank 0 waits for the other in the reduction, not for images.
-    run_ranks(2, train_slowly_in_torch, few_digits, tmp_path / "one", [1])
+    run_ranks(2, in_torch, "train_slowly", few_digits, tmp_path / "one", [1])
     epoch_s, share = second_epoch(tmp_path / "one")
     assert share * epoch_s > 0.9 * WAITED_S / 2, (epoch_s, share)
     assert share < 0.6, share
@@ -225,26 +226,33 @@ SYNTHETIC = [
 ]  # fmt: skip
 
 
-def train_on_synthetic_images_slowly(out: str) -> None:
-    """One epoch in which the machine is too busy to number its images."""
-    from hvd_imagenet.torch.communication import HorovodCommunicator
-    from hvd_imagenet.torch.session import choose_device
-    from hvd_imagenet.torch.trainer import Trainer
-
+def train_on_synthetic_images(out: str, busy_s: float, trainer: Any, communicator: Any) -> None:
+    """One epoch of four iterations, whose images take busy_s longer to number; a busy machine does not count."""
     recipe, config = Recipe(**SIX), RunConfig(None, out=Path(out), synthetic=True, max_iterations=4)
     block = Stream.block
 
     def late(*arguments: Any) -> Any:
-        time.sleep(READ_S)
+        until_s = time.process_time() + busy_s
+        while time.process_time() < until_s:
+            pass
         return block(*arguments)
 
-    with mock.patch.object(Stream, "block", late):
-        Trainer(recipe, config, prepare(recipe, config, HorovodCommunicator()), choose_device(0)).run()
+    processors = SimpleNamespace(monotonic=time.process_time)
+    with mock.patch.object(Stream, "block", late), mock.patch.object(epoch_clock, "time", processors):
+        trainer(recipe, config, prepare(recipe, config, communicator)).run()
 
 
-def test_waiting_for_synthetic_images_gives_no_advice(tmp_path: Path) -> None:
+@BOTH
+def test_synthetic_images_take_no_time(tmp_path: Path, start: Any, function: Any) -> None:
+    start(2, function, "train_on_synthetic_images", tmp_path / "run", 0.0)
+    [row] = rows(tmp_path / "run", "metrics.csv")
+    assert float(row["data_wait_percent"]) < 5
+
+
+@BOTH
+def test_waiting_for_synthetic_images_gives_no_advice(tmp_path: Path, start: Any, function: Any) -> None:
     # There is no file to make smaller, no disk to copy it to, and no thread that decodes.
-    output = run_ranks(1, train_on_synthetic_images_slowly, tmp_path / "run")
+    output = start(1, function, "train_on_synthetic_images", tmp_path / "run", READ_S)
     [row] = rows(tmp_path / "run", "metrics.csv")
     assert float(row["data_wait_percent"]) > 5
     assert ADVICE not in output
@@ -261,8 +269,6 @@ def test_synthetic_images_need_no_data(tmp_path: Path, framework: str) -> None:
     assert ADVICE not in done.stdout
     assert "evaluate" not in done.stdout
     assert len(rows(out)) == 4
-    [row] = rows(out, "metrics.csv")
-    assert float(row["data_wait_percent"]) < 50  # of a busy machine; the reader itself does nothing
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert (config["synthetic"], config["data"]) == (True, None)
     path = checkpoint.latest(out)

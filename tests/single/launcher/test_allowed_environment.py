@@ -8,14 +8,8 @@ from hvd_imagenet.launcher.allowed_environment import allowed_environment, is_al
     "name",
     [
         *("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS"),
-        *(
-            "TF_NUM_INTRAOP_THREADS",
-            "GLIBC_TUNABLES",
-            "KERAS_BACKEND",
-            "HOROVOD_CYCLE_TIME",
-            "NCCL_DEBUG",
-            "CUDA_VISIBLE_DEVICES",
-        ),
+        *("TF_NUM_INTRAOP_THREADS", "KERAS_BACKEND", "HOROVOD_CYCLE_TIME", "NCCL_DEBUG", "CUDA_VISIBLE_DEVICES"),
+        "GLIBC_TUNABLES",
         *(
             "OMPI_MCA_btl",
             "PMIX_RANK",

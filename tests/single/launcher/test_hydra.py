@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kept_memory import MEMORY
 
 from hvd_imagenet.launcher import local
 from hvd_imagenet.launcher.hosts import Place
@@ -16,17 +17,17 @@ CPU = Machine(cores=2, gpus=0, whole=True)
 SERVER = Machine(cores=64, gpus=8, whole=True)
 TRAIN = ["python", "-m", "hvd_imagenet", "train", "--out", "a b"]
 
-MEMORY = "GLIBC_TUNABLES glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.hugetlb=1"
+MEMORY_WORDS = MEMORY.replace("=", " ", 1)
 # What is asked for → the list that must come out, word for word.
 GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "two ranks on two cores": (
         {"processes": 2, "machine": CPU, "forwarded": ["HOME"]},
-        f"mpirun -n 2 -bind-to core:1 -genv OMP_NUM_THREADS 1 -genv TF_NUM_INTRAOP_THREADS 1 -genv {MEMORY} "
+        f"mpirun -n 2 -bind-to core:1 -genv OMP_NUM_THREADS 1 -genv TF_NUM_INTRAOP_THREADS 1 -genv {MEMORY_WORDS} "
         "-genv HOROVOD_CYCLE_TIME 2 -genv HOROVOD_FUSION_THRESHOLD 1048576",
     ),
     "more ranks than cores, with a terminal": (
         {"processes": 3, "machine": CPU, "terminal": True},
-        f"mpirun -n 3 -bind-to none -genv OMP_NUM_THREADS 1 -genv TF_NUM_INTRAOP_THREADS 1 -genv {MEMORY} "
+        f"mpirun -n 3 -bind-to none -genv OMP_NUM_THREADS 1 -genv TF_NUM_INTRAOP_THREADS 1 -genv {MEMORY_WORDS} "
         "-genv HOROVOD_CYCLE_TIME 20 -genv HOROVOD_FUSION_THRESHOLD 1048576 -genv HVD_IMAGENET_TERMINAL 1",
     ),
     "two hosts, the second with one process fewer; no value of the user's is written out": (
@@ -45,7 +46,7 @@ GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "this machine, within an allocation of Slurm": (
         {"processes": 2, "machine": CPU, "environment": {"SLURM_JOB_ID": "7", "HOROVOD_CYCLE_TIME": "1"}},
         "mpirun -n 2 -launcher fork -hosts localhost:2 -bind-to core:1 -genv OMP_NUM_THREADS 1 "
-        f"-genv TF_NUM_INTRAOP_THREADS 1 -genv {MEMORY} -genv HOROVOD_FUSION_THRESHOLD 1048576",
+        f"-genv TF_NUM_INTRAOP_THREADS 1 -genv {MEMORY_WORDS} -genv HOROVOD_FUSION_THRESHOLD 1048576",
     ),
     "an algorithm": (
         {"processes": 1, "machine": SERVER, "chosen": Tuning(allreduce_algorithm="rabenseifner")},

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from kept_memory import MEMORY
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Place
@@ -13,7 +14,6 @@ CPU = Machine(cores=2, gpus=0, whole=True)
 SERVER = Machine(cores=64, gpus=8, whole=True)
 TRAIN = ["python", "-m", "hvd_imagenet", "train", "--out", "a b"]
 
-MEMORY = "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.hugetlb=1"
 # What is asked for → the list that must come out, word for word.
 GOLDEN = {
     "two ranks on two cores": (

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kept_memory import MEMORY
 
 from hvd_imagenet.errors import UserError
 from hvd_imagenet.launcher.hosts import Place
@@ -15,7 +16,6 @@ SERVER = Machine(cores=64, gpus=8, whole=True)
 TRAIN = ["python", "-m", "hvd_imagenet", "train", "--out", "a b"]
 TWO = [Place("node1", 2), Place("node2", 2)]
 
-MEMORY = "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.hugetlb=1"
 # What is asked for → the list that must come out, word for word.
 GOLDEN: dict[str, tuple[dict[str, Any], str]] = {
     "two nodes of two cores": (
